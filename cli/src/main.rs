@@ -1,0 +1,3 @@
+//! The keystead binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Generates the wire code.
+
+fn main() {}

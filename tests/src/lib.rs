@@ -1,0 +1,1 @@
+//! Helpers that the whole-member tests share.
