@@ -1,1 +1,5 @@
 //! The member.
+
+pub mod config;
+
+pub use config::{Config, REPORTED_VERSION};
