@@ -51,8 +51,23 @@ pub struct Config {
     pub compaction_pause: Duration,
     /// What Status and `/version` report.
     pub reported_version: String,
+    /// How connections are probed.
+    pub keepalive: Keepalive,
+    /// Network threads; 0 is one for each core.
+    pub shards: usize,
     /// Sizes and times of the store, for tuning and for tests with tiny limits.
     pub storage: Storage,
+}
+
+/// HTTP/2 pings, as etcd's `--grpc-keepalive-*`.
+#[derive(Clone, Copy, Debug)]
+pub struct Keepalive {
+    /// Shortest time between two pings of a client.
+    pub min_time: Duration,
+    /// Time between two pings of ours on one connection.
+    pub interval: Duration,
+    /// How long a client may take to answer ours before its connection is closed.
+    pub timeout: Duration,
 }
 
 /// Sizes and times of the store.
@@ -79,4 +94,94 @@ pub enum AutoCompaction {
     Periodic(Duration),
     /// Keeps this many revisions.
     Revision(i64),
+}
+
+/// Bytes that a gRPC message may have beyond [`Config::max_request_bytes`], as in etcd: room for the envelope.
+const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
+
+impl Config {
+    /// How long a request may take on the server, as etcd counts it: 5 s for the disk, and two elections.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
+    /// The largest gRPC message taken from a client.
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_request_bytes + MESSAGE_OVERHEAD_BYTES
+    }
+
+    /// The shortest lease: one and a half elections, counted in whole heartbeats, then in whole seconds.
+    pub fn min_lease_ttl_secs(&self) -> i64 {
+        let heartbeat = self.heartbeat.as_millis().max(1);
+        let ticks = self.election_timeout.as_millis() / heartbeat;
+        let millis = (3 * ticks).div_ceil(2) * heartbeat;
+        i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+}
+
+impl Default for Config {
+    /// etcd's defaults: one member called `default` on the usual ports of this host.
+    fn default() -> Self {
+        Self {
+            name: "default".into(),
+            data_dir: "default.keystead".into(),
+            wal_dir: None,
+            listen_client: vec![SocketAddr::from(([127, 0, 0, 1], 2379))],
+            listen_peer: vec![SocketAddr::from(([127, 0, 0, 1], 2380))],
+            advertise_client_urls: vec!["http://localhost:2379".into()],
+            advertise_peer_urls: vec!["http://localhost:2380".into()],
+            cluster_token: "etcd-cluster".into(),
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            quota_bytes: Some(DEFAULT_QUOTA_BYTES),
+            max_txn_ops: 128,
+            max_request_bytes: 1_572_864,
+            max_concurrent_streams: u32::MAX,
+            watch_progress_interval: Duration::from_secs(600),
+            auto_compaction: AutoCompaction::Off,
+            compaction_batch: 1000,
+            compaction_pause: Duration::from_millis(10),
+            reported_version: REPORTED_VERSION.into(),
+            keepalive: Keepalive::default(),
+            shards: 0,
+            storage: Storage::default(),
+        }
+    }
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            min_time: Duration::from_secs(5),
+            interval: Duration::from_secs(2 * 60 * 60),
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            wal_segment_bytes: 64 << 20,
+            ring_bytes: 32 << 20,
+            flush_interval: Duration::from_secs(1),
+            flush_bytes: 8 << 20,
+            checkpoint_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_lease_is_two_seconds_by_default() {
+        assert_eq!(Config::default().min_lease_ttl_secs(), 2);
+        let slow = Config {
+            election_timeout: Duration::from_secs(5),
+            ..Config::default()
+        };
+        assert_eq!(slow.min_lease_ttl_secs(), 8);
+    }
 }

@@ -1,0 +1,305 @@
+//! gRPC over h2's streams: messages in, messages out, and the status that ends a call.
+//! Services use it for the calls that are worth a path of their own; all others go through tonic.
+//! Nothing here knows a service, and nothing here blocks or spawns.
+
+use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use prost::Message;
+
+use super::deframer::{Deframer, PREFIX_BYTES};
+use crate::error::{Code, GrpcStatus};
+
+/// Messages up to this size travel in one DATA frame with their prefix; larger ones are not copied for that.
+const COPY_BYTES: usize = 4096;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// What a request says beside its messages.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata {
+    /// `hasleader: true`: answer only while this member knows a leader.
+    pub require_leader: bool,
+    /// The client's deadline, counted from the arrival of the request.
+    pub timeout: Option<Duration>,
+    /// The `token` or `authorization` that says who calls.
+    pub token: Option<Box<str>>,
+}
+
+/// The messages that a client sends on one call.
+pub struct Incoming {
+    body: RecvStream,
+    deframer: Deframer,
+}
+
+/// The messages that we send on one call, and its end. Dropping it without [`Outgoing::finish`] resets the stream.
+pub struct Outgoing {
+    stream: SendStream<Bytes>,
+}
+
+/// The client has gone: it cancelled the call, or its connection ended. Nothing sent from now on arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client has gone")]
+pub struct Closed;
+
+impl Incoming {
+    /// The messages of `body`, of at most `limit_bytes` each.
+    pub(super) fn new(body: RecvStream, limit_bytes: usize, encoding: Option<&str>) -> Self {
+        Self {
+            body,
+            deframer: Deframer::new(limit_bytes, encoding),
+        }
+    }
+
+    /// The payload of the next message; `None` once the client has half-closed the call.
+    ///
+    /// # Errors
+    /// What to end the call with: the message is too large or not a message, or the client has gone (CANCELLED).
+    /// No further message can be read.
+    pub async fn message(&mut self) -> Result<Option<Bytes>, GrpcStatus> {
+        poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    /// [`Incoming::message`] for hand-written futures. Losing the future loses no message.
+    pub fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, GrpcStatus>> {
+        loop {
+            if let Some(message) = self.deframer.next()? {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(chunk)) => self.take(chunk),
+                Some(Err(_)) => return Poll::Ready(Err(GrpcStatus::cancelled())),
+                None if self.deframer.at_boundary() => return Poll::Ready(Ok(None)),
+                None => return Poll::Ready(Err(GrpcStatus::new(Code::Internal, "unexpected EOF"))),
+            }
+        }
+    }
+
+    /// Gives the window back at once: what is buffered here is bounded by the size limit of a message.
+    fn take(&mut self, chunk: Bytes) {
+        let _gone_with_its_stream = self.body.flow_control().release_capacity(chunk.len());
+        self.deframer.push(chunk);
+    }
+}
+
+impl Outgoing {
+    /// Opens the answer: sends the response's headers.
+    pub(super) fn open(respond: &mut SendResponse<Bytes>) -> Result<Self, Closed> {
+        match respond.send_response(response_head(), false) {
+            Ok(stream) => Ok(Self { stream }),
+            Err(_) => Err(Closed),
+        }
+    }
+
+    /// Queues one message, given as its encoded bytes. Never waits: bound what is queued with [`Outgoing::ready`].
+    /// A message for a client that has gone is dropped.
+    pub fn try_send(&mut self, message: Bytes) {
+        self.try_send_split(&[], message);
+    }
+
+    /// Queues one message made of two parts: `head`, which is this call's own, and `shared`, which many calls send
+    /// and which is not copied when it is large.
+    pub fn try_send_split(&mut self, head: &[u8], shared: Bytes) {
+        let length = head.len() + shared.len();
+        let copied = if length <= COPY_BYTES {
+            length
+        } else {
+            head.len()
+        };
+        let mut frame = BytesMut::with_capacity(PREFIX_BYTES + copied);
+        put_prefix(&mut frame, length);
+        frame.extend_from_slice(head);
+        if length <= COPY_BYTES {
+            frame.extend_from_slice(&shared);
+            return self.queue(frame.freeze());
+        }
+        self.queue(frame.freeze());
+        self.queue(shared);
+    }
+
+    /// Queues one message, encoding it straight behind its prefix.
+    pub fn try_send_message(&mut self, message: &impl Message) {
+        self.queue(framed(message));
+    }
+
+    /// Waits until what was queued fits the client's window and our send buffer (1 MiB), so that at most one message
+    /// more than that is unsent.
+    ///
+    /// # Errors
+    /// [`Closed`]: the client has gone.
+    pub async fn ready(&mut self) -> Result<(), Closed> {
+        poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    /// [`Outgoing::ready`] for hand-written futures.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        loop {
+            // One byte beyond all that is queued: capacity for it means that the rest is covered.
+            self.stream.reserve_capacity(1);
+            if self.stream.capacity() > 0 {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Closed)),
+            }
+        }
+    }
+
+    /// Waits until the client has gone.
+    pub async fn closed(&mut self) -> Closed {
+        poll_fn(|cx| self.poll_closed(cx)).await
+    }
+
+    /// [`Outgoing::closed`] for hand-written futures.
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        self.stream.poll_reset(cx).map(|_| Closed)
+    }
+
+    /// Ends the call, after all that was queued.
+    pub fn finish(mut self, status: GrpcStatus) {
+        let _gone = self.stream.send_trailers(trailers(&status));
+    }
+
+    /// Hands bytes to the stream, which buffers them; refused only when the client has gone.
+    fn queue(&mut self, bytes: Bytes) {
+        let _gone = self.stream.send_data(bytes, false);
+    }
+}
+
+/// Answers a unary call: headers, the framed message, the status, all queued at once.
+pub(super) fn answer(respond: &mut SendResponse<Bytes>, framed: Bytes) {
+    if let Ok(mut stream) = respond.send_response(response_head(), false) {
+        let _gone = stream
+            .send_data(framed, false)
+            .and_then(|()| stream.send_trailers(ok_trailers()));
+    }
+}
+
+/// Refuses a call that has been sent nothing yet: headers alone.
+pub(super) fn refuse(respond: &mut SendResponse<Bytes>, status: &GrpcStatus) {
+    let mut response = response_head();
+    response.headers_mut().extend(trailers(status));
+    let _gone = respond.send_response(response, true);
+}
+
+/// `message` behind its five-byte prefix.
+pub fn framed(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+    put_prefix(&mut frame, length);
+    message.encode_raw(&mut frame);
+    frame.freeze()
+}
+
+/// Writes the prefix of an uncompressed message.
+pub(super) fn put_prefix(frame: &mut BytesMut, length: usize) {
+    frame.put_u8(0);
+    // A message of 4 GiB has no gRPC form; the store refuses to build one long before.
+    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+}
+
+/// Reads `grpc-timeout`: up to eight digits and a unit.
+pub(super) fn parse_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count = digits
+        .iter()
+        .fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    match unit {
+        b'H' => Some(Duration::from_secs(count * 3600)),
+        b'M' => Some(Duration::from_secs(count * 60)),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+fn response_head() -> Response<()> {
+    let mut response = Response::new(());
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    trailers
+}
+
+fn trailers(status: &GrpcStatus) -> HeaderMap {
+    if status.code == Code::Ok {
+        return ok_trailers();
+    }
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, HeaderValue::from(status.code as i32));
+    let message = percent_encoded(&status.message);
+    trailers.insert(
+        GRPC_MESSAGE,
+        HeaderValue::try_from(message).expect("percent-encoded text is visible ASCII"),
+    );
+    trailers
+}
+
+/// gRPC's encoding of status texts: visible ASCII as it is, but for `%`; all else as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("a String takes all that is written");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_texts_travel_as_visible_ascii() {
+        assert_eq!(
+            percent_encoded("etcdserver: no leader"),
+            "etcdserver: no leader"
+        );
+        assert_eq!(percent_encoded("50 %\nü"), "50 %25%0A%C3%BC");
+    }
+
+    #[test]
+    fn timeouts_have_up_to_eight_digits_and_a_unit() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("99999999S", Some(Duration::from_secs(99_999_999))),
+            ("5m", Some(Duration::from_millis(5))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("9n", Some(Duration::from_nanos(9))),
+            ("S", None),
+            ("123456789S", None),
+            ("-1S", None),
+            ("5x", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_timeout(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+}
