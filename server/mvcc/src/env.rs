@@ -1,0 +1,308 @@
+//! The LMDB environment: one directory with the history, the small tables and the durable facts.
+//!
+//! The flusher writes it, readers open short transactions on it. Commits are synced by LMDB's default rules and never
+//! by weaker ones: NOSYNC and WRITEMAP corrupt silently. Nothing here knows of the index or the ring.
+
+use std::fs;
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use heed::{CommitOrAbort, EnvFlags, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
+
+use crate::durable::{Durable, DurableError};
+use crate::row::{self, Header};
+use crate::{DamagedRow, Options, ReadError, Revision, Row, Table};
+
+type Database = heed::Database<'static, heed::types::Bytes, heed::types::Bytes>;
+
+const DURABLE_KEY: &[u8] = b"durable";
+
+/// LMDB or the file system refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The disk, or the quota of its user, or the map is full. What was committed before stays.
+    #[error("no space is left for the store")]
+    Full,
+    /// Reading or writing a file failed. After a failed sync only a restart tells what is on the disk.
+    #[error("the store's files: {0}")]
+    Io(#[from] io::Error),
+    /// LMDB found its file or its use wrong.
+    #[error("LMDB: {0}")]
+    Lmdb(String),
+}
+
+impl From<heed::Error> for StorageError {
+    fn from(error: heed::Error) -> Self {
+        match error {
+            heed::Error::Mdb(MdbError::MapFull) => Self::Full,
+            heed::Error::Io(error) if is_full(&error) => Self::Full,
+            heed::Error::Io(error) => Self::Io(error),
+            other => Self::Lmdb(other.to_string()),
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// An open environment. Dropped by its last reader; a retired one then takes its directory with it.
+pub(crate) struct Environment {
+    env: heed::Env<WithoutTls>,
+    history: Database,
+    tables: Database,
+    meta: Database,
+    dir: PathBuf,
+    retired: AtomicBool,
+}
+
+impl Environment {
+    /// Opens the environment in `dir`, making what is missing.
+    pub(crate) fn open(dir: &Path, options: &Options) -> Result<Self, StorageError> {
+        fs::create_dir_all(dir)?;
+        let mut open = EnvOpenOptions::new().read_txn_without_tls();
+        open.map_size(options.map_bytes())
+            .max_readers(options.max_readers)
+            .max_dbs(3);
+        // SAFETY: NO_READ_AHEAD and NO_MEM_INIT weaken no guarantee of LMDB's. The file is opened by this process alone:
+        // whoever opens the store holds the lock of the data directory around it, and heed refuses a second handle.
+        let env = unsafe {
+            open.flags(EnvFlags::NO_READ_AHEAD | EnvFlags::NO_MEM_INIT)
+                .open(dir)?
+        };
+        let txn = env.write_txn()?;
+        let (history, tables, meta) = env
+            .create_databases_and_commit(txn, |opener, txn| {
+                let history = opener.create_database(txn, Some("history"))?;
+                let tables = opener.create_database(txn, Some("tables"))?;
+                let meta = opener.create_database(txn, Some("meta"))?;
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((history, tables, meta)))
+            })?
+            .commit()
+            .expect("the closure always commits");
+        Ok(Self {
+            env,
+            history,
+            tables,
+            meta,
+            dir: dir.to_owned(),
+            retired: AtomicBool::new(false),
+        })
+    }
+
+    /// The directory the environment lives in.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// From now on the directory is removed when the last user lets go.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// A consistent view of what is committed now.
+    pub(crate) fn snapshot(self: &Arc<Self>) -> Result<Snapshot, StorageError> {
+        let txn = self.env.clone().static_read_txn()?;
+        Ok(Snapshot {
+            txn,
+            env: self.clone(),
+        })
+    }
+
+    /// A transaction that changes the environment, of which there is one at a time.
+    pub(crate) fn change(&self) -> Result<Change<'_>, StorageError> {
+        Ok(Change {
+            txn: self.env.write_txn()?,
+            env: self,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// The size of the data file, and of its pages that are in use.
+    pub(crate) fn sizes(self: &Arc<Self>) -> Result<(u64, u64), StorageError> {
+        let txn = self.env.read_txn()?;
+        let mut pages = 0;
+        let mut page_bytes = 0;
+        for database in [self.history, self.tables, self.meta] {
+            let stat = database.stat(&txn)?;
+            pages += stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+            page_bytes = stat.page_size as u64;
+        }
+        let in_use = pages as u64 * page_bytes;
+        Ok((self.env.real_disk_size()?, in_use))
+    }
+
+    /// Writes a copy without free pages to `dir`, on a read transaction of its own, and syncs it.
+    pub(crate) fn copy_to(&self, dir: &Path) -> Result<(), StorageError> {
+        fs::create_dir_all(dir)?;
+        let copy = self
+            .env
+            .copy_to_path(dir.join("data.mdb"), heed::CompactionOption::Enabled)?;
+        copy.sync_all()?;
+        sync_dir(dir)
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Acquire) {
+            // What can't be removed now is a leftover that the next start removes.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StorageError> {
+    Ok(fs::File::open(dir)?.sync_all()?)
+}
+
+/// A read transaction; it keeps its environment open. Short-lived: LMDB reuses no page that it may still read.
+pub(crate) struct Snapshot {
+    txn: RoTxn<'static, WithoutTls>,
+    env: Arc<Environment>,
+}
+
+impl Snapshot {
+    /// The row of `revision`, its checksum verified.
+    pub(crate) fn row(&self, revision: Revision) -> Result<Option<Row>, ReadError> {
+        let key = row::revision_key(revision);
+        let value = self
+            .env
+            .history
+            .get(&self.txn, &key)
+            .map_err(StorageError::from)?;
+        Ok(value
+            .map(|value| Row::decode(revision, value))
+            .transpose()?)
+    }
+
+    /// Calls `each` for the rows from `from` up to main revision `upto`, in order, until it returns false.
+    pub(crate) fn walk(
+        &self,
+        from: Revision,
+        upto: i64,
+        mut each: impl FnMut(Revision, Header, &[u8]) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let (first, last) = (
+            row::revision_key(from),
+            row::revision_key(Revision::new(upto, u32::MAX)),
+        );
+        if first > last {
+            return Ok(());
+        }
+        let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+        for found in self
+            .env
+            .history
+            .range(&self.txn, &range)
+            .map_err(StorageError::from)?
+        {
+            let (key, value) = found.map_err(StorageError::from)?;
+            let key = key.try_into().map_err(|_| DamagedRow { revision: from })?;
+            let revision = row::revision_of(key);
+            let (header, payload) = Header::decode(revision, value)?;
+            if !each(revision, header, payload)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The durable facts; none in an environment that was never written.
+    pub(crate) fn durable(&self) -> Result<Option<Durable>, DurableError> {
+        let bytes = self
+            .env
+            .meta
+            .get(&self.txn, DURABLE_KEY)
+            .map_err(StorageError::from)?;
+        bytes.map(Durable::decode).transpose()
+    }
+
+    /// The entries of one small table, in key order.
+    pub(crate) fn table(&self, table: Table) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+        let prefix = [table.0];
+        let mut entries = Vec::new();
+        for found in self.env.tables.prefix_iter(&self.txn, &prefix)? {
+            let (key, value) = found?;
+            entries.push((
+                Bytes::copy_from_slice(&key[1..]),
+                Bytes::copy_from_slice(value),
+            ));
+        }
+        Ok(entries)
+    }
+
+    /// Calls `each` for every entry of every table: its stored key, which begins with the table, and its value.
+    pub(crate) fn walk_tables(
+        &self,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        for found in self.env.tables.iter(&self.txn)? {
+            let (key, value) = found?;
+            each(key, value)?;
+        }
+        Ok(())
+    }
+
+    /// How many rows the history holds.
+    pub(crate) fn rows(&self) -> Result<u64, StorageError> {
+        Ok(self.env.history.len(&self.txn)?)
+    }
+}
+
+/// The write transaction. Dropped without a commit it changes nothing.
+pub(crate) struct Change<'e> {
+    txn: RwTxn<'e>,
+    env: &'e Environment,
+    scratch: Vec<u8>,
+}
+
+impl Change<'_> {
+    /// Appends a row behind all that are there.
+    pub(crate) fn append(&mut self, row: &Row) -> Result<(), StorageError> {
+        row.encode(&mut self.scratch);
+        let key = row::revision_key(row.revision);
+        Ok(self
+            .env
+            .history
+            .put_with_flags(&mut self.txn, PutFlags::APPEND, &key, &self.scratch)?)
+    }
+
+    /// Removes the row of `revision`. Says whether it was there.
+    pub(crate) fn remove(&mut self, revision: Revision) -> Result<bool, StorageError> {
+        Ok(self
+            .env
+            .history
+            .delete(&mut self.txn, &row::revision_key(revision))?)
+    }
+
+    /// Writes or removes an entry of a table, by its stored key.
+    pub(crate) fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StorageError> {
+        match value {
+            Some(value) => self.env.tables.put(&mut self.txn, key, value)?,
+            None => drop(self.env.tables.delete(&mut self.txn, key)?),
+        }
+        Ok(())
+    }
+
+    /// Removes every entry of every table.
+    pub(crate) fn clear_tables(&mut self) -> Result<(), StorageError> {
+        Ok(self.env.tables.clear(&mut self.txn)?)
+    }
+
+    /// Writes the durable facts and commits; they and all changes are on the disk when this returns.
+    pub(crate) fn commit(mut self, durable: &Durable) -> Result<(), StorageError> {
+        self.env
+            .meta
+            .put(&mut self.txn, DURABLE_KEY, &durable.encode())?;
+        Ok(self.txn.commit()?)
+    }
+}

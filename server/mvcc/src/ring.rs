@@ -1,0 +1,158 @@
+//! The recent rows, in RAM: what was not flushed yet, and as much of what was as a bound allows.
+//!
+//! The writer appends whole revisions when it publishes them; the flusher trims after a flush. A row that is not
+//! durable is never dropped, whatever the bound says. Revisions follow each other without a gap.
+
+use std::collections::VecDeque;
+
+use crate::{Revision, Row};
+
+/// Recent rows by revision; a look-up costs two array accesses.
+pub(crate) struct Ring {
+    rows: VecDeque<Row>,
+    /// For each revision held, how many rows were ever appended before it.
+    starts: VecDeque<u64>,
+    /// How many rows were dropped from the front.
+    dropped: u64,
+    /// The first revision held, or the next to come.
+    first: i64,
+    bytes: usize,
+    bound_bytes: usize,
+}
+
+impl Ring {
+    /// An empty ring whose first revision will be `next`.
+    pub(crate) fn new(next: i64, bound_bytes: usize) -> Self {
+        let (rows, starts) = (VecDeque::new(), VecDeque::new());
+        Self {
+            rows,
+            starts,
+            dropped: 0,
+            first: next,
+            bytes: 0,
+            bound_bytes,
+        }
+    }
+
+    /// The first revision held; rows before it are in LMDB.
+    pub(crate) fn first(&self) -> i64 {
+        self.first
+    }
+
+    /// What the rows cost in RAM.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends rows that continue the history.
+    pub(crate) fn append(&mut self, rows: &[Row]) {
+        for row in rows {
+            let next = self.first + self.starts.len() as i64;
+            debug_assert!(row.revision.main == next || row.revision.main + 1 == next);
+            if row.revision.main == next {
+                self.starts.push_back(self.dropped + self.rows.len() as u64);
+            }
+            self.bytes += row.cost();
+            self.rows.push_back(row.clone());
+        }
+    }
+
+    /// The row of `revision`, if it is held.
+    pub(crate) fn get(&self, revision: Revision) -> Option<&Row> {
+        let start = self
+            .starts
+            .get(usize::try_from(revision.main - self.first).ok()?)?;
+        let row = self
+            .rows
+            .get((start - self.dropped) as usize + revision.sub as usize)?;
+        (row.revision == revision).then_some(row)
+    }
+
+    /// The rows of `from` and after, in order, as far as they are held.
+    pub(crate) fn from(&self, from: i64) -> impl Iterator<Item = &Row> {
+        let skipped = usize::try_from(from - self.first).unwrap_or(0);
+        let start = self
+            .starts
+            .get(skipped)
+            .map_or(self.rows.len(), |start| (start - self.dropped) as usize);
+        self.rows.range(start..)
+    }
+
+    /// Drops the oldest durable revisions until the bound holds. Says how many rows went.
+    pub(crate) fn trim(&mut self, durable: i64) -> u64 {
+        let before = self.dropped;
+        while self.bytes > self.bound_bytes && self.first <= durable && !self.starts.is_empty() {
+            self.drop_first_revision();
+        }
+        self.dropped - before
+    }
+
+    fn drop_first_revision(&mut self) {
+        self.starts.pop_front();
+        let end = self
+            .starts
+            .front()
+            .map_or(self.rows.len(), |start| (start - self.dropped) as usize);
+        self.bytes -= self.rows.drain(..end).map(|row| row.cost()).sum::<usize>();
+        self.dropped += end as u64;
+        self.first += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(main: i64, sub: u32) -> Row {
+        let payload = vec![b'x'; 100].into();
+        Row {
+            revision: Revision { main, sub },
+            previous: None,
+            tombstone: false,
+            payload,
+        }
+    }
+
+    fn ring(bound_bytes: usize) -> Ring {
+        let mut ring = Ring::new(2, bound_bytes);
+        ring.append(&[row(2, 0), row(3, 0), row(3, 1), row(3, 2)]);
+        ring.append(&[row(4, 0)]);
+        ring
+    }
+
+    #[test]
+    fn rows_are_found_by_revision_before_and_after_trims() {
+        let mut ring = ring(0);
+        for durable in 1..=4 {
+            ring.trim(durable);
+            for (main, sub) in [(2, 0), (3, 0), (3, 1), (3, 2), (4, 0)] {
+                let found = ring.get(Revision { main, sub }).is_some();
+                assert_eq!(
+                    found,
+                    main > durable,
+                    "{main}.{sub} after {durable} was durable"
+                );
+            }
+            assert!(ring.get(Revision { main: 3, sub: 3 }).is_none());
+            assert!(ring.get(Revision { main: 5, sub: 0 }).is_none());
+        }
+        assert_eq!(ring.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_not_durable_is_never_dropped() {
+        let mut ring = ring(0);
+        assert_eq!(ring.trim(1), 0);
+        assert_eq!(ring.trim(2), 1);
+        assert_eq!(ring.first(), 3);
+    }
+
+    #[test]
+    fn a_ring_within_its_bound_keeps_durable_rows() {
+        let mut ring = ring(1 << 20);
+        assert_eq!(ring.trim(4), 0);
+        assert_eq!(ring.from(3).count(), 4);
+        assert_eq!(ring.from(0).count(), 5);
+        assert_eq!(ring.from(9).count(), 0);
+    }
+}
