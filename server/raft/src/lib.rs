@@ -1,1 +1,3 @@
 //! Consensus.
+
+pub mod wal;

@@ -1,0 +1,239 @@
+//! Segment files, and the thread that keeps one ready ahead: it takes files whose entries are all
+//! purged and gives them the next numbers, or makes a file of zeros when there is none.
+//!
+//! The writer takes ready segments and hands back spent ones. A file is never unlinked while it can be
+//! used again. Stale bytes in a recycled file are harmless: every batch names its segment's number.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::batch::SECTOR_BYTES;
+use super::counters::Counting;
+use super::error::WalError;
+use super::files::{File, Files, fill_with_zeros};
+
+const SUFFIX: &str = ".wal";
+/// A segment under construction; it is found only after a crash, and removed.
+const UNFINISHED: &str = "unfinished.tmp";
+
+/// One segment file.
+pub(super) struct Segment {
+    pub number: u64,
+    pub file: Box<dyn File>,
+    pub len: u64,
+}
+
+impl Segment {
+    pub(super) fn name(&self) -> String {
+        name(self.number)
+    }
+
+    /// Lengthens the segment to take a batch that is larger than a whole one.
+    pub(super) fn grow(&mut self, len: u64) -> io::Result<()> {
+        fill_with_zeros(&*self.file, self.len, len)?;
+        self.len = len;
+        Ok(())
+    }
+}
+
+pub(super) fn name(number: u64) -> String {
+    format!("{number:016x}{SUFFIX}")
+}
+
+/// The number in a segment's name; `None` for any other file.
+pub(super) fn number(file_name: &str) -> Option<u64> {
+    let digits = file_name
+        .strip_suffix(SUFFIX)
+        .filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// Removes what a crash left half made.
+pub(super) fn remove_unfinished(files: &dyn Files, names: &[String]) -> io::Result<()> {
+    if names.iter().any(|name| name == UNFINISHED) {
+        files.unlink(UNFINISHED)?;
+    }
+    Ok(())
+}
+
+/// The segments that are ready to be written, and those whose entries are gone.
+pub(super) struct Pool {
+    files: Arc<dyn Files>,
+    segment_bytes: u64,
+    ready_max: usize,
+    counting: Arc<Counting>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// Numbered one after the other, and behind the segment that is being written.
+    ready: VecDeque<Segment>,
+    /// In ascending order; recycled in that order, so that a crash leaves no hole in the numbers.
+    spent: VecDeque<Arc<Segment>>,
+    next_number: u64,
+    failure: Option<WalError>,
+    closing: bool,
+}
+
+impl Pool {
+    pub(super) fn holding(
+        files: Arc<dyn Files>,
+        segment_bytes: u64,
+        ready_max: usize,
+        counting: Arc<Counting>,
+        ready: VecDeque<Segment>,
+        next_number: u64,
+    ) -> Pool {
+        let segment_bytes = segment_bytes
+            .max(SECTOR_BYTES)
+            .next_multiple_of(SECTOR_BYTES);
+        let state = State {
+            ready,
+            spent: VecDeque::new(),
+            next_number,
+            failure: None,
+            closing: false,
+        };
+        Pool {
+            files,
+            segment_bytes,
+            ready_max,
+            counting,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Takes the next segment, waiting for it when the writer is faster than the disk makes zeros.
+    pub(super) fn take(&self) -> Result<Segment, WalError> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(segment) = state.ready.pop_front() {
+                self.changed.notify_all();
+                return Ok(segment);
+            }
+            match &state.failure {
+                Some(failure) => return Err(failure.clone()),
+                None => self.changed.wait(&mut state),
+            }
+        }
+    }
+
+    /// Hands over segments that no entry needs any more, in ascending order.
+    pub(super) fn give_back(&self, spent: impl IntoIterator<Item = Arc<Segment>>) {
+        self.state.lock().spent.extend(spent);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().closing = true;
+        self.changed.notify_all();
+    }
+
+    /// The body of the preparing thread.
+    pub(super) fn run(&self) {
+        while let Some((work, number)) = self.next_work() {
+            let done = self.perform(work, number);
+            let mut state = self.state.lock();
+            match done {
+                Ok(segment) => state.ready.extend(segment),
+                Err(failure) => state.failure = Some(failure),
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn next_work(&self) -> Option<(Work, u64)> {
+        /// How long a reader may be seen to hold a spent segment before it is looked at again.
+        const READER_WAIT: Duration = Duration::from_millis(5);
+        let mut state = self.state.lock();
+        loop {
+            if state.closing || state.failure.is_some() {
+                return None;
+            }
+            let number = state.next_number;
+            if let Some(spent) = state.spent.pop_front() {
+                match Arc::try_unwrap(spent) {
+                    Ok(segment) if state.ready.len() >= self.ready_max => {
+                        return Some((Work::Unlink(segment), number));
+                    }
+                    Ok(segment) => {
+                        state.next_number += 1;
+                        return Some((Work::Recycle(segment), number));
+                    }
+                    Err(held) => state.spent.push_front(held),
+                }
+                self.changed.wait_for(&mut state, READER_WAIT);
+            } else if state.ready.is_empty() {
+                state.next_number += 1;
+                return Some((Work::Create, number));
+            } else {
+                self.changed.wait(&mut state);
+            }
+        }
+    }
+
+    fn perform(&self, work: Work, number: u64) -> Result<Option<Segment>, WalError> {
+        let failed = |operation, name: &str| {
+            let file = self.files.path(name);
+            move |source| WalError::Failed {
+                operation,
+                file,
+                source: Arc::new(source),
+            }
+        };
+        match work {
+            Work::Create => {
+                let segment = self
+                    .create(number)
+                    .map_err(failed("make segment", &name(number)))?;
+                self.counting.segments_created.fetch_add(1, Relaxed);
+                Ok(Some(segment))
+            }
+            Work::Recycle(spent) => {
+                let from = spent.name();
+                let renamed = self
+                    .files
+                    .rename(&from, &name(number))
+                    .and_then(|()| self.files.sync_dir());
+                renamed.map_err(failed("recycle segment", &from))?;
+                self.counting.segments_recycled.fetch_add(1, Relaxed);
+                Ok(Some(Segment { number, ..spent }))
+            }
+            Work::Unlink(spent) => {
+                let gone = spent.name();
+                let unlinked = self
+                    .files
+                    .unlink(&gone)
+                    .and_then(|()| self.files.sync_dir());
+                unlinked.map_err(failed("remove segment", &gone))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A segment gets its name only when it is whole: a file of that name is never found half filled.
+    fn create(&self, number: u64) -> io::Result<Segment> {
+        let file = self.files.create(UNFINISHED)?;
+        fill_with_zeros(&*file, 0, self.segment_bytes)?;
+        self.files.rename(UNFINISHED, &name(number))?;
+        self.files.sync_dir()?;
+        Ok(Segment {
+            number,
+            file,
+            len: self.segment_bytes,
+        })
+    }
+}
+
+enum Work {
+    Create,
+    Recycle(Segment),
+    Unlink(Segment),
+}
