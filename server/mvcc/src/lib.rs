@@ -5,6 +5,7 @@
 
 mod durable;
 mod env;
+pub mod index;
 mod key_value;
 mod options;
 mod read;
