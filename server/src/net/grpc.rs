@@ -17,8 +17,10 @@ use prost::Message;
 use super::deframer::{Deframer, PREFIX_BYTES};
 use crate::error::{Code, GrpcStatus};
 
-/// Messages up to this size travel in one DATA frame with their prefix; larger ones are not copied for that.
+/// What is shared between calls is copied into the frame up to this size; more travels as it is, in frames of its own.
 const COPY_BYTES: usize = 4096;
+/// Small messages are gathered up to one DATA frame of the size that every client takes.
+const FRAME_BYTES: usize = 16 << 10;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -43,6 +45,8 @@ pub struct Incoming {
 /// The messages that we send on one call, and its end. Dropping it without [`Outgoing::finish`] resets the stream.
 pub struct Outgoing {
     stream: SendStream<Bytes>,
+    /// Small messages that share the next DATA frame.
+    pushed: BytesMut,
 }
 
 /// The client has gone: it cancelled the call, or its connection ended. Nothing sent from now on arrives.
@@ -52,10 +56,10 @@ pub struct Closed;
 
 impl Incoming {
     /// The messages of `body`, of at most `limit_bytes` each.
-    pub(super) fn new(body: RecvStream, limit_bytes: usize, encoding: Option<&str>) -> Self {
+    pub(super) fn new(body: RecvStream, limit_bytes: usize) -> Self {
         Self {
             body,
-            deframer: Deframer::new(limit_bytes, encoding),
+            deframer: Deframer::new(limit_bytes),
         }
     }
 
@@ -96,41 +100,63 @@ impl Incoming {
 impl Outgoing {
     /// Opens the answer: sends the response's headers.
     pub(super) fn open(respond: &mut SendResponse<Bytes>) -> Result<Self, Closed> {
-        match respond.send_response(response_head(), false) {
-            Ok(stream) => Ok(Self { stream }),
-            Err(_) => Err(Closed),
+        respond
+            .send_response(response_head(), false)
+            .map(Self::over)
+            .map_err(|_| Closed)
+    }
+
+    /// An answer whose headers have been sent.
+    pub(super) fn over(stream: SendStream<Bytes>) -> Self {
+        Self {
+            stream,
+            pushed: BytesMut::new(),
         }
     }
 
-    /// Queues one message, given as its encoded bytes. Never waits: bound what is queued with [`Outgoing::ready`].
+    /// Sends one message, given as its encoded bytes. Never waits: bound what is unsent with [`Outgoing::ready`].
     /// A message for a client that has gone is dropped.
     pub fn try_send(&mut self, message: Bytes) {
-        self.try_send_split(&[], message);
+        self.push(&[], message);
+        self.flush();
     }
 
-    /// Queues one message made of two parts: `head`, which is this call's own, and `shared`, which many calls send
-    /// and which is not copied when it is large.
-    pub fn try_send_split(&mut self, head: &[u8], shared: Bytes) {
-        let length = head.len() + shared.len();
-        let copied = if length <= COPY_BYTES {
-            length
-        } else {
-            head.len()
-        };
-        let mut frame = BytesMut::with_capacity(PREFIX_BYTES + copied);
-        put_prefix(&mut frame, length);
-        frame.extend_from_slice(head);
-        if length <= COPY_BYTES {
-            frame.extend_from_slice(&shared);
-            return self.queue(frame.freeze());
+    /// Adds one message to what the next [`Outgoing::flush`] sends, so that many small ones share a DATA frame: a
+    /// client of the `h2` crate gives up on a connection that bursts into thousands of tiny frames, and each costs
+    /// both sides.
+    ///
+    /// The message is `head`, which is this call's own, followed by `shared`, which many calls may send and which is
+    /// not copied when it is large.
+    pub fn push(&mut self, head: &[u8], shared: Bytes) {
+        put_prefix(&mut self.pushed, head.len() + shared.len());
+        self.pushed.extend_from_slice(head);
+        if shared.len() > COPY_BYTES {
+            self.flush();
+            return self.queue(shared);
         }
-        self.queue(frame.freeze());
-        self.queue(shared);
+        self.pushed.extend_from_slice(&shared);
+        if self.pushed.len() >= FRAME_BYTES {
+            self.flush();
+        }
     }
 
-    /// Queues one message, encoding it straight behind its prefix.
-    pub fn try_send_message(&mut self, message: &impl Message) {
-        self.queue(framed(message));
+    /// Adds one message like [`Outgoing::push`], encoding it in place.
+    pub fn push_message(&mut self, message: &impl Message) {
+        let length = message.encoded_len();
+        self.pushed.reserve(PREFIX_BYTES + length);
+        put_prefix(&mut self.pushed, length);
+        message.encode_raw(&mut self.pushed);
+        if self.pushed.len() >= FRAME_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Sends what was pushed. [`Outgoing::ready`] and [`Outgoing::finish`] do it too.
+    pub fn flush(&mut self) {
+        if !self.pushed.is_empty() {
+            let pushed = self.pushed.split().freeze();
+            self.queue(pushed);
+        }
     }
 
     /// Waits until what was queued fits the client's window and our send buffer (1 MiB), so that at most one message
@@ -144,6 +170,7 @@ impl Outgoing {
 
     /// [`Outgoing::ready`] for hand-written futures.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        self.flush();
         loop {
             // One byte beyond all that is queued: capacity for it means that the rest is covered.
             self.stream.reserve_capacity(1);
@@ -167,13 +194,32 @@ impl Outgoing {
         self.stream.poll_reset(cx).map(|_| Closed)
     }
 
+    /// Sends one framed message piece by piece as the client's window opens, then ends the call with success.
+    pub(super) async fn finish_with(mut self, mut framed: Bytes) {
+        while !framed.is_empty() {
+            if self.ready().await.is_err() {
+                return;
+            }
+            self.stream.reserve_capacity(framed.len());
+            let piece = self.stream.capacity().clamp(1, framed.len());
+            self.queue(framed.split_to(piece));
+        }
+        self.finish(GrpcStatus::OK);
+    }
+
     /// Ends the call, after all that was queued.
-    pub fn finish(mut self, status: GrpcStatus) {
-        let _gone = self.stream.send_trailers(trailers(&status));
+    pub fn finish(self, status: GrpcStatus) {
+        self.end(trailers(&status));
+    }
+
+    /// Ends the call with trailers that somebody else made.
+    pub(super) fn end(mut self, trailers: HeaderMap) {
+        self.flush();
+        let _gone = self.stream.send_trailers(trailers);
     }
 
     /// Hands bytes to the stream, which buffers them; refused only when the client has gone.
-    fn queue(&mut self, bytes: Bytes) {
+    pub(super) fn queue(&mut self, bytes: Bytes) {
         let _gone = self.stream.send_data(bytes, false);
     }
 }
