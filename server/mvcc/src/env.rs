@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use heed::{CommitOrAbort, EnvFlags, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
 
+use crate::current::EnvNumber;
 use crate::durable::{Durable, DurableError};
 use crate::row::{self, Header};
 use crate::{DamagedRow, Options, ReadError, Revision, Row, Table};
@@ -60,13 +61,19 @@ pub(crate) struct Environment {
     tables: Database,
     meta: Database,
     dir: PathBuf,
+    number: EnvNumber,
     retired: AtomicBool,
 }
 
 impl Environment {
-    /// Opens the environment in `dir`, making what is missing.
-    pub(crate) fn open(dir: &Path, options: &Options) -> Result<Self, StorageError> {
-        fs::create_dir_all(dir)?;
+    /// Opens environment `number` of the store in `store_dir`, making what is missing.
+    pub(crate) fn open(
+        store_dir: &Path,
+        number: EnvNumber,
+        options: &Options,
+    ) -> Result<Self, StorageError> {
+        let dir = store_dir.join(number.name());
+        fs::create_dir_all(&dir)?;
         let mut open = EnvOpenOptions::new().read_txn_without_tls();
         open.map_size(options.map_bytes())
             .max_readers(options.max_readers)
@@ -75,7 +82,7 @@ impl Environment {
         // whoever opens the store holds the lock of the data directory around it, and heed refuses a second handle.
         let env = unsafe {
             open.flags(EnvFlags::NO_READ_AHEAD | EnvFlags::NO_MEM_INIT)
-                .open(dir)?
+                .open(&dir)?
         };
         let txn = env.write_txn()?;
         let (history, tables, meta) = env
@@ -92,7 +99,8 @@ impl Environment {
             history,
             tables,
             meta,
-            dir: dir.to_owned(),
+            dir,
+            number,
             retired: AtomicBool::new(false),
         })
     }
@@ -102,9 +110,19 @@ impl Environment {
         &self.dir
     }
 
+    /// Which of the store's environments this is.
+    pub(crate) fn number(&self) -> EnvNumber {
+        self.number
+    }
+
     /// From now on the directory is removed when the last user lets go.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+    }
+
+    /// The directory stays: the store points to it.
+    pub(crate) fn keep(&self) {
+        self.retired.store(false, Ordering::Release);
     }
 
     /// A consistent view of what is committed now.
@@ -191,13 +209,13 @@ impl Snapshot {
         upto: i64,
         mut each: impl FnMut(Revision, Header, &[u8]) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
+        if from.main > upto {
+            return Ok(());
+        }
         let (first, last) = (
             row::revision_key(from),
             row::revision_key(Revision::new(upto, u32::MAX)),
         );
-        if first > last {
-            return Ok(());
-        }
         let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
         for found in self
             .env

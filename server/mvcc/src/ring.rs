@@ -69,31 +69,42 @@ impl Ring {
     }
 
     /// The rows of `from` and after, in order, as far as they are held.
-    pub(crate) fn from(&self, from: i64) -> impl Iterator<Item = &Row> {
-        let skipped = usize::try_from(from - self.first).unwrap_or(0);
-        let start = self
-            .starts
-            .get(skipped)
-            .map_or(self.rows.len(), |start| (start - self.dropped) as usize);
-        self.rows.range(start..)
+    pub(crate) fn from(&self, from: Revision) -> impl Iterator<Item = &Row> {
+        let skipped = usize::try_from(from.main - self.first).unwrap_or(0);
+        let start = match self.starts.get(skipped) {
+            Some(start) if from.main >= self.first => {
+                (start - self.dropped) as usize + from.sub as usize
+            }
+            Some(_) => 0,
+            None => self.rows.len(),
+        };
+        self.rows.range(start.min(self.rows.len())..)
     }
 
-    /// Drops the oldest durable revisions until the bound holds. Says how many rows went.
-    pub(crate) fn trim(&mut self, durable: i64) -> u64 {
-        let before = self.dropped;
-        while self.bytes > self.bound_bytes && self.first <= durable && !self.starts.is_empty() {
-            self.drop_first_revision();
+    /// Takes the oldest durable revisions out until the bound holds or about `max` rows are out. The caller drops them
+    /// without the lock.
+    pub(crate) fn trim(&mut self, durable: i64, max: usize) -> Vec<Row> {
+        let mut out = Vec::new();
+        while self.bytes > self.bound_bytes
+            && self.first <= durable
+            && !self.starts.is_empty()
+            && out.len() < max
+        {
+            self.drop_first_revision(&mut out);
         }
-        self.dropped - before
+        out
     }
 
-    fn drop_first_revision(&mut self) {
+    fn drop_first_revision(&mut self, out: &mut Vec<Row>) {
         self.starts.pop_front();
         let end = self
             .starts
             .front()
             .map_or(self.rows.len(), |start| (start - self.dropped) as usize);
-        self.bytes -= self.rows.drain(..end).map(|row| row.cost()).sum::<usize>();
+        for row in self.rows.drain(..end) {
+            self.bytes -= row.cost();
+            out.push(row);
+        }
         self.dropped += end as u64;
         self.first += 1;
     }
@@ -124,7 +135,7 @@ mod tests {
     fn rows_are_found_by_revision_before_and_after_trims() {
         let mut ring = ring(0);
         for durable in 1..=4 {
-            ring.trim(durable);
+            ring.trim(durable, 1);
             for (main, sub) in [(2, 0), (3, 0), (3, 1), (3, 2), (4, 0)] {
                 let found = ring.get(Revision { main, sub }).is_some();
                 assert_eq!(
@@ -142,17 +153,17 @@ mod tests {
     #[test]
     fn what_is_not_durable_is_never_dropped() {
         let mut ring = ring(0);
-        assert_eq!(ring.trim(1), 0);
-        assert_eq!(ring.trim(2), 1);
+        assert!(ring.trim(1, 9).is_empty());
+        assert_eq!(ring.trim(2, 9).len(), 1);
         assert_eq!(ring.first(), 3);
     }
 
     #[test]
     fn a_ring_within_its_bound_keeps_durable_rows() {
         let mut ring = ring(1 << 20);
-        assert_eq!(ring.trim(4), 0);
-        assert_eq!(ring.from(3).count(), 4);
-        assert_eq!(ring.from(0).count(), 5);
-        assert_eq!(ring.from(9).count(), 0);
+        assert!(ring.trim(4, 9).is_empty());
+        assert_eq!(ring.from(Revision::new(3, 0)).count(), 4);
+        assert_eq!(ring.from(Revision::new(0, 0)).count(), 5);
+        assert_eq!(ring.from(Revision::new(9, 0)).count(), 0);
     }
 }

@@ -39,6 +39,20 @@ pub struct DamagedRow {
 }
 
 impl Row {
+    /// A row as the history holds it, its payload copied.
+    pub(crate) fn new(revision: Revision, header: Header, payload: &[u8]) -> Self {
+        let Header {
+            previous,
+            tombstone,
+        } = header;
+        Self {
+            revision,
+            previous,
+            tombstone,
+            payload: Bytes::copy_from_slice(payload),
+        }
+    }
+
     /// What the row costs in RAM.
     pub(crate) fn cost(&self) -> usize {
         self.payload.len() + ROW_OVERHEAD_BYTES
@@ -65,12 +79,7 @@ impl Row {
     /// Reads the stored value of `revision`, checksum and all, and copies its payload.
     pub(crate) fn decode(revision: Revision, value: &[u8]) -> Result<Self, DamagedRow> {
         let (header, payload) = Header::decode(revision, value)?;
-        Ok(Self {
-            revision,
-            previous: header.previous,
-            tombstone: header.tombstone,
-            payload: Bytes::copy_from_slice(payload),
-        })
+        Ok(Self::new(revision, header, payload))
     }
 }
 

@@ -1,0 +1,154 @@
+//! The index checkpoint: a sorted copy of the index in a file of its own, so that a start need not scan the history.
+//!
+//! It is discardable: with any doubt about it the history is scanned. It is of a cut at the durable revision, written
+//! aside, synced, and renamed into place once every version that the index held meanwhile is durable too: facts of
+//! keys that changed while it was written are made right by the rows above the cut, and those must be there. It may be
+//! read as long as physical compaction has removed no row above its cut, so compaction of a large store begins with a
+//! checkpoint.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use crate::StorageError;
+use crate::counters::Tally;
+use crate::durable::Durable;
+use crate::env::sync_dir;
+use crate::flush::{FlushError, Flusher};
+use crate::index::{Checkpoint, Index, read_checkpoint};
+
+pub(crate) const FILE: &str = "index";
+pub(crate) const FILE_ASIDE: &str = "index.new";
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The checkpoints that the flusher knows of.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    /// The cut of the one in place; 0 for none.
+    placed: i64,
+    aside: Option<Aside>,
+}
+
+impl Checkpoints {
+    /// With the checkpoint of `cut` in place; 0 for none.
+    pub(crate) fn with(cut: i64) -> Self {
+        Self {
+            placed: cut,
+            aside: None,
+        }
+    }
+}
+
+/// A checkpoint that is written, and waits for the durable revision.
+struct Aside {
+    cut: i64,
+    needs: i64,
+}
+
+/// What became of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpointed {
+    /// The revision it is of.
+    pub revision: i64,
+    /// It is in place. If not, a flush places it once what was written meanwhile is durable.
+    pub placed: bool,
+}
+
+impl Flusher {
+    /// Writes a checkpoint of the index at the durable revision. Readers and the writer go on meanwhile.
+    ///
+    /// # Errors
+    /// [`FlushError::Full`] and [`FlushError::Storage`]. The checkpoint before, if any, is still in place: unlike after
+    /// a failed flush, the member may go on.
+    pub fn checkpoint(&mut self) -> Result<Checkpointed, FlushError> {
+        let cut = self.durable.revision;
+        self.checkpoints.aside = None;
+        let needs = self.write_aside(cut)?;
+        self.checkpoints.aside = Some(Aside { cut, needs });
+        let placed = self.place_checkpoint()?;
+        Tally::add(&self.shared.tally.checkpoints, 1);
+        Ok(Checkpointed {
+            revision: cut,
+            placed,
+        })
+    }
+
+    /// Writes the index as of `cut`. Gives the newest revision that the index held then.
+    fn write_aside(&self, cut: i64) -> Result<i64, StorageError> {
+        let file = File::create(self.shared.dir.join(FILE_ASIDE))?;
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let mut checkpoint = Checkpoint::new(cut);
+        let mut frame = Vec::new();
+        loop {
+            frame.clear();
+            let state = self.shared.state.read();
+            let more = checkpoint.step(&state.index, &mut frame);
+            let newest = state.index.newest();
+            drop(state);
+            file.write_all(&frame)?;
+            if !more {
+                file.into_inner()
+                    .map_err(|error| error.into_error())?
+                    .sync_all()?;
+                return Ok(newest);
+            }
+        }
+    }
+
+    /// Moves the checkpoint into place if what it needs is durable by now. Says whether one was moved.
+    pub(crate) fn place_checkpoint(&mut self) -> Result<bool, StorageError> {
+        let durable = self.durable.revision;
+        let Some(aside) = self
+            .checkpoints
+            .aside
+            .take_if(|aside| aside.needs <= durable)
+        else {
+            return Ok(false);
+        };
+        let dir = &self.shared.dir;
+        fs::rename(dir.join(FILE_ASIDE), dir.join(FILE))?;
+        sync_dir(dir)?;
+        self.checkpoints.placed = aside.cut;
+        Ok(true)
+    }
+
+    /// Removes the checkpoints of a store that is about to be replaced.
+    pub(crate) fn discard_checkpoints(&mut self) -> Result<(), StorageError> {
+        self.checkpoints = Checkpoints::default();
+        for file in [FILE, FILE_ASIDE] {
+            match fs::remove_file(self.shared.dir.join(file)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        sync_dir(&self.shared.dir)
+    }
+
+    /// Whether rows up to `revision` may go without making a later start slow.
+    pub(crate) fn checkpoint_covers(&mut self, revision: i64) -> Result<bool, FlushError> {
+        if self.checkpoints.placed >= revision {
+            return Ok(true);
+        }
+        if self.env().snapshot()?.rows()? < self.shared.options.checkpoint_min_rows {
+            return Ok(true);
+        }
+        if self
+            .checkpoints
+            .aside
+            .as_ref()
+            .is_none_or(|aside| aside.cut < revision)
+        {
+            self.checkpoint()?;
+        }
+        Ok(self.checkpoints.placed >= revision)
+    }
+}
+
+/// Reads the checkpoint in `dir`, and the revision of its cut. None when it is absent, damaged or of no use.
+pub(crate) fn read(dir: &Path, durable: &Durable) -> Option<(Index, i64)> {
+    let file = File::open(dir.join(FILE)).ok()?;
+    let (index, cut) = read_checkpoint(&mut BufReader::with_capacity(BUFFER_BYTES, file)).ok()?;
+    let usable = cut <= durable.revision && cut >= durable.walk.main;
+    usable.then_some((index, cut))
+}

@@ -1,0 +1,216 @@
+//! The face of the store for the thread that makes it durable, and the flush itself.
+//!
+//! A flush takes a prefix of the sealed entries, appends their rows and writes their tables in one synced transaction
+//! that carries the applied blob of the last of them, publishes the durable revision, and only then lets the ring
+//! forget. A crash between any two steps leaves the transaction before or after.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::checkpoint::Checkpoints;
+use crate::counters::Tally;
+use crate::current::EnvNumber;
+use crate::durable::Durable;
+use crate::env::{Change, Environment};
+use crate::shared::{KEYS_PER_LOCK, SealedEntry, Shared};
+use crate::{DamagedRow, ReadError, Revision, Row, StorageError};
+
+/// The one flusher of a store. Its methods block on the disk.
+pub struct Flusher {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) durable: Durable,
+    pub(crate) checkpoints: Checkpoints,
+    /// Environments that readers may still use; removed here once they do not.
+    pub(crate) retired: Vec<Arc<Environment>>,
+    pub(crate) last_env: EnvNumber,
+}
+
+/// What a flush made durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// The position of the last durable entry.
+    pub position: u64,
+    /// Rows written now.
+    pub rows: u64,
+    /// What these rows and the table changes took in RAM.
+    pub bytes: u64,
+    /// What the last durable entry was sealed with; none before the first.
+    pub applied: Option<Bytes>,
+}
+
+/// Why the flusher did not do what was asked. What was durable before stays so.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// No space is left. Nothing changed; free space and try again.
+    #[error("no space is left for the store")]
+    Full,
+    /// Physical compaction could not be held for the whole of a defragmentation. Try again.
+    #[error("compaction overtook the copy of the store")]
+    Overtaken,
+    /// A row on disk is not what was written.
+    #[error(transparent)]
+    Corrupt(#[from] DamagedRow),
+    /// Writing or syncing failed: what is on the disk is known only after a restart, so the process must end.
+    #[error(transparent)]
+    Storage(StorageError),
+}
+
+impl From<StorageError> for FlushError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Full => Self::Full,
+            other => Self::Storage(other),
+        }
+    }
+}
+
+impl From<ReadError> for FlushError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Corrupt(damaged) => Self::Corrupt(damaged),
+            ReadError::Storage(error) => error.into(),
+            // The flusher reads at revisions of its own choice.
+            ReadError::Compacted | ReadError::Future => {
+                Self::Storage(StorageError::Lmdb(error.to_string()))
+            }
+        }
+    }
+}
+
+impl Flusher {
+    /// Makes all sealed entries up to position `bound` durable, in as many transactions as their size asks for.
+    ///
+    /// `bound` is what the log has on its disk: a store ahead of its log could not be replayed.
+    ///
+    /// # Errors
+    /// Every kind of [`FlushError`]; the entries of the transactions before the error are durable.
+    pub fn flush(&mut self, bound: u64) -> Result<Flushed, FlushError> {
+        let mut flushed = Flushed::default();
+        loop {
+            let batch = self.gather(bound);
+            let Some(last) = batch.last().cloned() else {
+                break;
+            };
+            flushed.rows += self.write(&batch, &last)?;
+            flushed.bytes += batch.iter().map(|entry| entry.cost() as u64).sum::<u64>();
+            self.publish(batch.len());
+            self.trim_ring();
+        }
+        self.place_checkpoint()?;
+        self.retired.retain(|env| Arc::strong_count(env) > 1);
+        flushed.position = self.durable.position;
+        flushed.applied = self.durable.applied.clone();
+        Ok(flushed)
+    }
+
+    /// The physical compaction's revision: every row that a compaction at it names is gone. -1 before the first.
+    pub fn physically_compacted(&self) -> i64 {
+        self.durable.physically_compacted
+    }
+
+    /// The next entries to flush: at least one, more as long as they fit in one transaction.
+    fn gather(&self, bound: u64) -> Vec<Arc<SealedEntry>> {
+        let state = self.shared.state.read();
+        let mut bytes = 0;
+        let fits = |entry: &&Arc<SealedEntry>| {
+            let first = bytes == 0;
+            bytes += entry.cost();
+            entry.position <= bound && (first || bytes <= self.shared.options.flush_txn_bytes)
+        };
+        state.queue.iter().take_while(fits).cloned().collect()
+    }
+
+    fn write(&mut self, batch: &[Arc<SealedEntry>], last: &SealedEntry) -> Result<u64, FlushError> {
+        let env = self.env();
+        let mut change = env.change()?;
+        let rows = self.append_rows(&mut change, last.revision)?;
+        for table in batch.iter().flat_map(|entry| &entry.tables) {
+            change.set(&table.key, table.value.as_deref())?;
+        }
+        let durable = Durable {
+            revision: last.revision,
+            compacted: last.compacted,
+            position: last.position,
+            applied: Some(last.applied.clone()),
+            ..self.durable
+        };
+        change.commit(&durable)?;
+        self.adopt(durable);
+        self.measure(&env)?;
+        Tally::add(&self.shared.tally.flushes, 1);
+        Tally::add(&self.shared.tally.rows_flushed, rows);
+        Ok(rows)
+    }
+
+    /// Appends the rows above the durable revision, up to `upto`. They stay in the ring until they are durable, so the
+    /// lock is let go between pieces.
+    fn append_rows(&self, change: &mut Change<'_>, upto: i64) -> Result<u64, FlushError> {
+        let mut next = Revision::new(self.durable.revision + 1, 0);
+        let mut written = 0;
+        loop {
+            let state = self.shared.state.read();
+            let rows: Vec<Row> = state.ring.from(next).take(KEYS_PER_LOCK).cloned().collect();
+            drop(state);
+            for row in rows.iter().take_while(|row| row.revision.main <= upto) {
+                change.append(row)?;
+                next = Revision::new(row.revision.main, row.revision.sub + 1);
+                written += 1;
+            }
+            if rows.last().is_none_or(|row| row.revision.main > upto) {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// Says what is durable now, before anything is dropped.
+    fn publish(&self, entries: usize) {
+        let mut state = self.shared.state.write();
+        state.durable = self.durable.revision;
+        let done: Vec<_> = state.queue.drain(..entries).collect();
+        state.queued_bytes -= done.iter().map(|entry| entry.cost() as u64).sum::<u64>();
+        drop(state);
+        drop(done);
+    }
+
+    fn trim_ring(&self) {
+        loop {
+            let dropped = self
+                .shared
+                .state
+                .write()
+                .ring
+                .trim(self.durable.revision, KEYS_PER_LOCK);
+            if dropped.is_empty() {
+                return;
+            }
+            Tally::add(&self.shared.tally.ring_trims, dropped.len() as u64);
+        }
+    }
+
+    /// Goes on from facts that were committed.
+    pub(crate) fn adopt(&mut self, durable: Durable) {
+        self.shared
+            .physically_compacted
+            .store(durable.physically_compacted, Ordering::Release);
+        self.durable = durable;
+    }
+
+    /// The number of an environment that was never used.
+    pub(crate) fn next_env(&mut self) -> EnvNumber {
+        self.last_env = self.last_env.next();
+        self.last_env
+    }
+
+    pub(crate) fn env(&self) -> Arc<Environment> {
+        self.shared.state.read().env.clone()
+    }
+
+    pub(crate) fn measure(&self, env: &Arc<Environment>) -> Result<(), StorageError> {
+        let (total, in_use) = env.sizes()?;
+        self.shared.total_bytes.store(total, Ordering::Relaxed);
+        self.shared.in_use_bytes.store(in_use, Ordering::Relaxed);
+        Ok(())
+    }
+}

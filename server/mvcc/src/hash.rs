@@ -1,0 +1,159 @@
+//! HashKV: one number for the history as compaction leaves it, comparable between members.
+//!
+//! The bytes are etcd's: the name of its bucket, then for each row its key (main revision, `_`, sub revision, `t` for a
+//! tombstone) and its encoded `KeyValue`. Rows that compaction at the compaction revision removes are left out whether
+//! they are gone already or not; so is a tombstone exactly at it, because older versions of etcd removed it.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
+use crate::hold::Hold;
+use crate::row::Header;
+use crate::{HashKv, ReadError, Revision, Row, Store};
+
+const BUCKET: &[u8] = b"key";
+
+/// Rows hashed before the read transaction is renewed.
+const ROWS_PER_SNAPSHOT: usize = 4096;
+
+impl Store {
+    /// The hash of the history up to `revision`, 0 for the current one. Reads the whole history.
+    ///
+    /// # Errors
+    /// [`ReadError::Compacted`] below the compaction revision, or when so much waits for compaction that it could not be
+    /// held; [`ReadError::Future`] above the current revision; [`ReadError::Corrupt`] and [`ReadError::Storage`].
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, ReadError> {
+        let hold = self.0.holds.hold();
+        let (current, compacted) = {
+            let state = self.0.state.read();
+            (state.published, state.compacted)
+        };
+        if revision > current {
+            return Err(ReadError::Future);
+        }
+        if revision > 0 && revision < compacted {
+            return Err(ReadError::Compacted);
+        }
+        let upto = if revision <= 0 { current } else { revision };
+        let superseded = self.superseded(compacted, &hold)?;
+        let mut hash = crc32c::crc32c(BUCKET);
+        self.each_row(
+            Revision::new(0, 0),
+            upto,
+            &hold,
+            |revision, header, payload| {
+                if revision.main > compacted || kept(revision, header, compacted, &superseded) {
+                    hash = crc32c::crc32c_append(hash, &bucket_key(revision, header.tombstone));
+                    hash = crc32c::crc32c_append(hash, payload);
+                }
+            },
+        )?;
+        Ok(HashKv {
+            hash,
+            compact_revision: compacted,
+            hash_revision: upto,
+        })
+    }
+
+    /// The hash of the whole history at the current revision.
+    ///
+    /// # Errors
+    /// As [`hash_kv`](Self::hash_kv).
+    pub fn hash(&self) -> Result<u32, ReadError> {
+        Ok(self.hash_kv(0)?.hash)
+    }
+
+    /// The rows up to `compacted` that another row up to it replaced.
+    fn superseded(&self, compacted: i64, hold: &Hold) -> Result<HashSet<Revision>, ReadError> {
+        let mut superseded = HashSet::new();
+        let walked = self.0.physically_compacted.load(Ordering::Acquire);
+        let from = Revision::new(walked.max(0), 0);
+        self.each_row(from, compacted, hold, |_, header, _| {
+            superseded.extend(header.previous)
+        })?;
+        Ok(superseded)
+    }
+
+    /// Calls `each` for the rows up to `upto`, from LMDB in short transactions and then from the ring.
+    fn each_row(
+        &self,
+        mut next: Revision,
+        upto: i64,
+        hold: &Hold,
+        mut each: impl FnMut(Revision, Header, &[u8]),
+    ) -> Result<(), ReadError> {
+        loop {
+            let state = self.0.state.read();
+            if next.main >= state.ring.first() {
+                let rows: Vec<Row> = state
+                    .ring
+                    .from(next)
+                    .take(ROWS_PER_SNAPSHOT)
+                    .cloned()
+                    .collect();
+                drop(state);
+                for row in rows.iter().take_while(|row| row.revision.main <= upto) {
+                    each(
+                        row.revision,
+                        Header {
+                            previous: row.previous,
+                            tombstone: row.tombstone,
+                        },
+                        &row.payload,
+                    );
+                    next = after(row.revision);
+                }
+                if rows.last().is_none_or(|row| row.revision.main > upto) {
+                    return Ok(());
+                }
+                continue;
+            }
+            let on_disk = state.ring.first() - 1;
+            let snapshot = state.env.snapshot()?;
+            drop(state);
+            if hold.is_broken() {
+                return Err(ReadError::Compacted);
+            }
+            let mut left = ROWS_PER_SNAPSHOT;
+            snapshot.walk(next, on_disk.min(upto), |revision, header, payload| {
+                each(revision, header, payload);
+                next = after(revision);
+                left -= 1;
+                Ok(left > 0)
+            })?;
+            if left > 0 {
+                if on_disk >= upto {
+                    return Ok(());
+                }
+                next = next.max(Revision::new(on_disk + 1, 0));
+            }
+        }
+    }
+}
+
+fn after(revision: Revision) -> Revision {
+    Revision::new(revision.main, revision.sub + 1)
+}
+
+/// Whether compaction at `compacted` leaves a row at or below it, as the hash counts it.
+fn kept(
+    revision: Revision,
+    header: Header,
+    compacted: i64,
+    superseded: &HashSet<Revision>,
+) -> bool {
+    debug_assert!(revision.main <= compacted);
+    !header.tombstone && !superseded.contains(&revision)
+}
+
+/// The key of a row in etcd's bucket.
+fn bucket_key(revision: Revision, tombstone: bool) -> Vec<u8> {
+    let mut key = Vec::with_capacity(18);
+    key.extend_from_slice(&revision.main.to_be_bytes());
+    key.push(b'_');
+    key.extend_from_slice(&i64::from(revision.sub).to_be_bytes());
+    if tombstone {
+        key.push(b't');
+    }
+    key
+}

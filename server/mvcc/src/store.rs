@@ -1,0 +1,218 @@
+//! The face of the store for readers: services, the watch hub, snapshots.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::frame::Frame;
+use crate::shared::Shared;
+use crate::{Counters, Meta, Page, Query, Read, ReadError, Revision, Row, Sizes, Table};
+
+/// Reads the store at its published revision. Cheap to clone; any thread may read.
+#[derive(Clone)]
+pub struct Store(pub(crate) Arc<Shared>);
+
+/// The store as it was at one revision, as long as compaction does not pass it.
+#[derive(Clone)]
+pub struct View {
+    store: Store,
+    revision: i64,
+}
+
+impl Store {
+    /// The store as of its published revision, for several reads that must agree with each other.
+    pub fn view(&self) -> View {
+        View {
+            store: self.clone(),
+            revision: self.current(),
+        }
+    }
+
+    /// The changes of the revisions `from..=upto` in order, whole revisions, as far as `max_bytes` goes and at least
+    /// one revision. What is above the published revision is left out; fewer than all come back when the bound, or the
+    /// border between disk and memory, cuts them: ask again from the revision after the last.
+    ///
+    /// # Errors
+    /// [`ReadError::Compacted`] when `from` is below the compaction revision, so that changes may be gone.
+    pub fn events(&self, from: i64, upto: i64, max_bytes: usize) -> Result<Vec<Row>, ReadError> {
+        let state = self.0.state.read();
+        if from < state.compacted {
+            return Err(ReadError::Compacted);
+        }
+        let upto = upto.min(state.published);
+        let mut batch = Batch {
+            rows: Vec::new(),
+            bytes: 0,
+            max_bytes,
+        };
+        if from >= state.ring.first() {
+            for row in state
+                .ring
+                .from(Revision::new(from, 0))
+                .take_while(|row| row.revision.main <= upto)
+            {
+                if !batch.push(|| row.clone(), row.revision, row.payload.len()) {
+                    break;
+                }
+            }
+            return Ok(batch.rows);
+        }
+        let upto = upto.min(state.ring.first() - 1);
+        let snapshot = state.env.snapshot()?;
+        drop(state);
+        snapshot.walk(Revision::new(from, 0), upto, |revision, header, payload| {
+            Ok(batch.push(
+                || Row::new(revision, header, payload),
+                revision,
+                payload.len(),
+            ))
+        })?;
+        Ok(batch.rows)
+    }
+
+    /// The row of one revision, if it was published and compaction has not removed it: a change's previous version.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] and [`ReadError::Storage`].
+    pub fn row(&self, revision: Revision) -> Result<Option<Row>, ReadError> {
+        let state = self.0.state.read();
+        if revision.main >= state.ring.first() {
+            return Ok(state.ring.get(revision).cloned());
+        }
+        let snapshot = state.env.snapshot()?;
+        drop(state);
+        snapshot.row(revision)
+    }
+
+    /// The entries of a small table as of the published revision, in key order. Meant for start-up: it reads them all.
+    ///
+    /// # Errors
+    /// [`ReadError::Storage`].
+    pub fn table(&self, table: Table) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
+        let state = self.0.state.read();
+        let queued: Vec<_> = state
+            .queue
+            .iter()
+            .filter(|entry| !entry.tables.is_empty())
+            .cloned()
+            .collect();
+        let snapshot = state.env.snapshot()?;
+        drop(state);
+        let mut entries: std::collections::BTreeMap<_, _> =
+            snapshot.table(table)?.into_iter().collect();
+        let changes = queued.iter().flat_map(|entry| &entry.tables);
+        for change in changes.filter(|change| change.key.first() == Some(&table.0)) {
+            let key = change.key.slice(1..);
+            match &change.value {
+                Some(value) => drop(entries.insert(key, value.clone())),
+                None => drop(entries.remove(&key)),
+            }
+        }
+        Ok(entries.into_iter().collect())
+    }
+
+    /// How much the store holds.
+    pub fn sizes(&self) -> Sizes {
+        let state = self.0.state.read();
+        let in_use_bytes = self.0.in_use_bytes.load(Ordering::Relaxed);
+        Sizes {
+            total_bytes: self.0.total_bytes.load(Ordering::Relaxed),
+            in_use_bytes,
+            logical_bytes: in_use_bytes + state.queued_bytes,
+            unflushed_bytes: state.queued_bytes,
+            keys: state.index.live_keys(),
+        }
+    }
+
+    /// What the store has done since it was opened.
+    pub fn counters(&self) -> Counters {
+        self.0.tally.read()
+    }
+
+    /// The newest revision that a crash leaves.
+    pub fn durable(&self) -> i64 {
+        self.0.state.read().durable
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame {
+            shared: &self.0,
+            latest: None,
+            unpublished: &[],
+            compacted: -1,
+        }
+    }
+}
+
+/// Whole revisions up to a bound of bytes.
+struct Batch {
+    rows: Vec<Row>,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Batch {
+    /// Adds a row, unless it begins a revision after the bound was reached.
+    fn push(&mut self, row: impl FnOnce() -> Row, revision: Revision, bytes: usize) -> bool {
+        let begins = self
+            .rows
+            .last()
+            .is_some_and(|last| last.revision.main != revision.main);
+        if begins && self.bytes >= self.max_bytes {
+            return false;
+        }
+        self.bytes += bytes;
+        self.rows.push(row());
+        true
+    }
+}
+
+impl View {
+    /// The revision in view.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame {
+            latest: Some(self.revision),
+            ..self.store.frame()
+        }
+    }
+}
+
+macro_rules! read_through_frame {
+    ($type:ty) => {
+        impl Read for $type {
+            fn read(&self, query: &Query<'_>) -> Result<Page, ReadError> {
+                self.frame().read(query)
+            }
+
+            fn meta(&self, key: &[u8]) -> Result<Option<Meta>, ReadError> {
+                self.frame().meta(key)
+            }
+
+            fn metas_in(
+                &self,
+                key: &[u8],
+                end: &[u8],
+                each: &mut dyn FnMut(&[u8], &Meta) -> bool,
+            ) -> Result<(), ReadError> {
+                self.frame().metas_in(key, end, each)
+            }
+
+            fn current(&self) -> i64 {
+                self.frame().current()
+            }
+
+            fn compacted(&self) -> i64 {
+                self.frame().compacted()
+            }
+        }
+    };
+}
+pub(crate) use read_through_frame;
+
+read_through_frame!(Store);
+read_through_frame!(View);
