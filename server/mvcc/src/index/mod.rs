@@ -5,9 +5,11 @@
 //! the pieces of a scan. It is rebuilt at start from a [checkpoint](Checkpoint) and the history's
 //! rows; it must never read or write a file by itself.
 
+mod arena;
 mod build;
 mod checkpoint;
 mod entry;
+mod inner;
 mod journal;
 mod leaf;
 #[cfg(test)]

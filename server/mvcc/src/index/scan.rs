@@ -7,9 +7,10 @@
 use std::ops::Bound;
 
 use super::KeyIndex;
+use super::arena::NodeId;
 use super::leaf::Leaf;
 use super::range::{Cursor, KeyRange};
-use super::tree::{NodeId, Tree};
+use super::tree::Tree;
 use crate::revision::{Meta, Revision, Version};
 
 /// Counting walks the keys rather than the journal when the journal has this many times more

@@ -10,12 +10,11 @@
 //!                     leaf     leaf     leaf
 //! ```
 
+use super::arena::{Arena, NodeId};
 use super::entry::Entry;
+use super::inner::Inner;
 use super::leaf::Leaf;
-use super::packed::{PackedKeys, common_len};
-
-/// The place of a node in its arena. The height tells which arena.
-pub(super) type NodeId = u32;
+use super::packed::common_len;
 
 /// A way down the tree: at each inner node, the child that was taken.
 pub(super) type Path = Vec<Step>;
@@ -25,21 +24,6 @@ pub(super) type Path = Vec<Step>;
 pub(super) struct Step {
     pub node: NodeId,
     pub slot: usize,
-}
-
-/// An inner node: `children[i]` holds the keys from `separators[i - 1]` up to below `separators[i]`.
-#[derive(Default)]
-pub(super) struct Inner {
-    separators: PackedKeys,
-    pub children: Vec<NodeId>,
-    /// The live keys below each child.
-    pub live: Vec<u64>,
-}
-
-/// Nodes by number; the places of freed ones are used again.
-pub(super) struct Arena<T> {
-    nodes: Vec<T>,
-    free: Vec<NodeId>,
 }
 
 /// The tree of entries by key. `FANOUT`, at least 4, bounds the keys of a leaf and the children of
@@ -318,116 +302,6 @@ impl<const FANOUT: usize> Tree<FANOUT> {
             self.root = root.children[0];
             self.height -= 1;
         }
-    }
-}
-
-impl Inner {
-    fn of(children: &[(NodeId, u64)], separators: &[Vec<u8>]) -> Self {
-        let mut inner = Self::default();
-        for (i, separator) in separators.iter().enumerate() {
-            inner.separators.insert(i, separator);
-        }
-        inner.separators.tighten();
-        inner.children = children.iter().map(|(id, _)| *id).collect();
-        inner.live = children.iter().map(|(_, live)| *live).collect();
-        inner
-    }
-
-    /// The child below which `key` belongs.
-    pub fn route(&self, key: &[u8]) -> usize {
-        match self.separators.search(key) {
-            Ok(i) => i + 1,
-            Err(i) => i,
-        }
-    }
-
-    fn insert(&mut self, slot: usize, separator: &[u8], (id, live): (NodeId, u64)) {
-        self.separators.insert(slot - 1, separator);
-        self.children.insert(slot, id);
-        self.live.insert(slot, live);
-    }
-
-    fn remove(&mut self, slot: usize) {
-        if self.separators.len() > 0 {
-            self.separators.remove(slot.saturating_sub(1));
-        }
-        self.children.remove(slot);
-        self.live.remove(slot);
-    }
-
-    /// Takes the children from `at` on out; gives the separator between the two nodes with them.
-    fn split_off(&mut self, at: usize) -> (Vec<u8>, Self) {
-        let mut separator = Vec::new();
-        self.separators.read(at - 1, &mut separator);
-        let separators = self.separators.split_off(at);
-        self.separators.remove(at - 1);
-        let right = Self {
-            separators,
-            children: self.children.split_off(at),
-            live: self.live.split_off(at),
-        };
-        (separator, right)
-    }
-
-    fn append(&mut self, separator: &[u8], right: Self) {
-        self.separators.insert(self.separators.len(), separator);
-        self.separators.append(&right.separators);
-        self.separators.tighten();
-        self.children.extend(right.children);
-        self.live.extend(right.live);
-    }
-
-    /// The left slots of the pairs of neighbours that `slot` is in.
-    fn neighbours(&self, slot: usize) -> impl Iterator<Item = usize> + use<> {
-        let right = (slot + 1 < self.children.len()).then_some(slot);
-        right.into_iter().chain(slot.checked_sub(1))
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.separators.heap_bytes()
-            + self.children.capacity() * size_of::<NodeId>()
-            + self.live.capacity() * size_of::<u64>()
-    }
-}
-
-impl<T: Default> Arena<T> {
-    fn new() -> Self {
-        Self::of(Vec::new())
-    }
-
-    fn of(nodes: Vec<T>) -> Self {
-        Self {
-            nodes,
-            free: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, node: T) -> NodeId {
-        if let Some(id) = self.free.pop() {
-            self.nodes[id as usize] = node;
-            return id;
-        }
-        self.nodes.push(node);
-        (self.nodes.len() - 1) as NodeId
-    }
-
-    fn release(&mut self, id: NodeId) -> T {
-        self.free.push(id);
-        std::mem::take(&mut self.nodes[id as usize])
-    }
-
-    pub fn get(&self, id: NodeId) -> &T {
-        &self.nodes[id as usize]
-    }
-
-    pub fn get_mut(&mut self, id: NodeId) -> &mut T {
-        &mut self.nodes[id as usize]
-    }
-
-    fn heap_bytes(&self, of_node: fn(&T) -> usize) -> usize {
-        self.nodes.capacity() * size_of::<T>()
-            + self.free.capacity() * size_of::<NodeId>()
-            + self.nodes.iter().map(of_node).sum::<usize>()
     }
 }
 
