@@ -1,1 +1,31 @@
-//! The replicated state machine.
+//! The replicated state machine: keys, transactions, leases, alarms, members.
+//!
+//! [`State`] applies the log's entries, one record after another; [`Reader`] is what services read. The same log gives
+//! the same state and the same answers on every member: no clock, no random number, no I/O beside the store. What a
+//! client's request can be refused for before it is proposed is in [`check`].
+
+mod alarm;
+mod apply;
+pub mod check;
+mod compaction;
+mod compare;
+mod delete_range;
+mod fatal;
+mod lease;
+mod member;
+mod put;
+pub mod quota;
+pub mod range;
+mod reader;
+mod refusal;
+mod table;
+pub mod txn;
+
+pub use apply::{Applied, Outcome, Reply, State};
+pub use fatal::{Fatal, OpenError};
+pub use lease::{LeaseChange, LeaseFacts};
+pub use quota::Limits;
+pub use range::RangeAnswer;
+pub use reader::Reader;
+pub use refusal::Refusal;
+pub use table::MalformedEntry;

@@ -1,0 +1,218 @@
+//! The applier: the only door to the replicated state.
+//!
+//! Entries of the log come in order, each with any number of records. A record is one request: it has one outcome, and
+//! one that is refused touches nothing. What an entry changes becomes visible to readers, and durable, as a whole.
+//! Nothing here may look at a clock, at a random number, at the order of a hash map or at how much this member stores.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keystead_mvcc::{Sealed, Store, Writer};
+use keystead_proto::etcdserverpb::{
+    AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
+};
+use keystead_proto::internal::{Record, RecordKind};
+use prost::Message;
+
+use crate::alarm::Effect;
+use crate::fatal::{Fatal, OpenError, Stop};
+use crate::reader::{Reader, Shared};
+use crate::{
+    LeaseChange, Limits, Refusal, alarm, compaction, delete_range, lease, member, put, quota, txn,
+};
+
+/// The replicated state, as its one writer sees it.
+pub struct State {
+    writer: Writer,
+    shared: Arc<Shared>,
+}
+
+/// What one entry did.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// One for each record, in order.
+    pub outcomes: Vec<Outcome>,
+    /// The keys that changed.
+    pub sealed: Sealed,
+    /// The leases that began and ended, in order.
+    pub lease_changes: Vec<LeaseChange>,
+    /// Alarms were raised or disarmed.
+    pub alarms_changed: bool,
+    /// The newest revision that the entry compacted.
+    pub compacted: Option<i64>,
+}
+
+/// What became of one record.
+pub type Outcome = Result<Reply, Refusal>;
+
+/// The answer to one record. A header carries the revision alone; the server adds ids and term.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Reply {
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Compaction(CompactionResponse),
+    LeaseGrant(LeaseGrantResponse),
+    LeaseRevoke(LeaseRevokeResponse),
+    Alarm(AlarmResponse),
+    /// A record that answers nothing of its own.
+    Done {
+        /// The store's revision after it.
+        revision: i64,
+    },
+}
+
+/// What an entry did beside its keys.
+#[derive(Default)]
+struct Changes {
+    leases: Vec<LeaseChange>,
+    alarms: bool,
+    compacted: Option<i64>,
+}
+
+impl State {
+    /// Rebuilds the state from a store, and makes the view of it that services read.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was changed.
+    pub fn open(store: Store, writer: Writer, limits: Limits) -> Result<(Self, Reader), OpenError> {
+        let shared = Arc::new(Shared::load(&store)?);
+        let reader = Reader::new(store, shared.clone(), limits);
+        Ok((Self { writer, shared }, reader))
+    }
+
+    /// Applies the entry at `position` of the log. `applied` is kept with it and comes back when the store is opened
+    /// after this entry was the last one flushed.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the member must stop without applying anything more.
+    pub fn apply(
+        &mut self,
+        position: u64,
+        applied: Bytes,
+        records: &[Record],
+    ) -> Result<Applied, Fatal> {
+        let mut changes = Changes::default();
+        let mut outcomes = Vec::with_capacity(records.len());
+        for record in records {
+            outcomes.push(self.record(record, &mut changes)?);
+        }
+        let sealed = self.writer.seal(position, applied);
+        let Changes {
+            leases: lease_changes,
+            alarms: alarms_changed,
+            compacted,
+        } = changes;
+        Ok(Applied {
+            outcomes,
+            sealed,
+            lease_changes,
+            alarms_changed,
+            compacted,
+        })
+    }
+
+    fn record(&mut self, record: &Record, changes: &mut Changes) -> Result<Outcome, Fatal> {
+        match self.reply(record, changes) {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
+            Err(Stop::Fatal(fatal)) => Err(fatal),
+        }
+    }
+
+    fn reply(&mut self, record: &Record, changes: &mut Changes) -> Result<Reply, Stop> {
+        let Self { writer, shared } = self;
+        let lessor = &shared.lessor;
+        Ok(match record.kind() {
+            RecordKind::Put => {
+                let request = decode(record)?;
+                shared.alarms.read().admit(Effect::Grows)?;
+                Reply::Put(put::put(&mut writer.begin(), lessor, &request)?)
+            }
+            RecordKind::Txn => {
+                let request = decode(record)?;
+                let effect = if quota::txn_cost(&request) > 0 {
+                    Effect::Grows
+                } else {
+                    Effect::Changes
+                };
+                shared.alarms.read().admit(effect)?;
+                Reply::Txn(txn::txn(&mut writer.begin(), lessor, &request)?)
+            }
+            RecordKind::DeleteRange => {
+                let request = decode(record)?;
+                shared.alarms.read().admit(Effect::Changes)?;
+                Reply::DeleteRange(delete_range::delete_range(
+                    &mut writer.begin(),
+                    lessor,
+                    &request,
+                )?)
+            }
+            RecordKind::Compaction => {
+                let request = decode(record)?;
+                shared.alarms.read().admit(Effect::Changes)?;
+                let response = compaction::compact(writer, &request)?;
+                changes.compacted = Some(request.revision);
+                Reply::Compaction(response)
+            }
+            RecordKind::LeaseGrant => {
+                let request = decode(record)?;
+                shared.alarms.read().admit(Effect::Grows)?;
+                let response = lease::grant(writer, lessor, &request)?;
+                changes.leases.push(LeaseChange::Granted {
+                    id: response.id,
+                    ttl_secs: response.ttl,
+                });
+                Reply::LeaseGrant(response)
+            }
+            RecordKind::LeaseRevoke => {
+                let request = decode(record)?;
+                shared.alarms.read().admit(Effect::Changes)?;
+                let response = lease::revoke(writer, lessor, &request)?;
+                changes.leases.push(LeaseChange::Revoked { id: request.id });
+                Reply::LeaseRevoke(response)
+            }
+            RecordKind::Alarm => {
+                let request = decode(record)?;
+                let mut alarms = shared.alarms.write();
+                let before = alarms.count();
+                let response = alarm::alarm(writer, &mut alarms, &request);
+                changes.alarms |= alarms.count() != before;
+                Reply::Alarm(response)
+            }
+            RecordKind::MemberAttributes => {
+                let published = decode(record)?;
+                shared.members.write().publish(writer, published);
+                Reply::Done {
+                    revision: writer.begin().commit(),
+                }
+            }
+            RecordKind::ClusterVersion => {
+                let version = member::text(&record.payload).ok_or(Fatal::VersionNotText)?;
+                shared.members.write().set_cluster_version(writer, version);
+                Reply::Done {
+                    revision: writer.begin().commit(),
+                }
+            }
+            RecordKind::Unspecified => return Err(Fatal::UnknownKind(record.kind).into()),
+        })
+    }
+}
+
+fn decode<M: Message + Default>(record: &Record) -> Result<M, Fatal> {
+    let undecodable = |error| Fatal::Undecodable {
+        kind: record.kind().as_str_name(),
+        error,
+    };
+    M::decode(record.payload.clone()).map_err(undecodable)
+}
+
+/// The header of an answer as the state knows it.
+pub(crate) fn header(revision: i64) -> ResponseHeader {
+    ResponseHeader {
+        revision,
+        ..Default::default()
+    }
+}

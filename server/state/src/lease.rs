@@ -1,0 +1,195 @@
+//! Leases as far as they are replicated: which exist, with what time to live, and which keys are attached.
+//!
+//! Written by the applier, read by services. No deadline is known here: that a lease has expired is the leader's finding,
+//! which arrives as a revocation in the log.
+//!
+//! ```text
+//! table LEASE   key:   lease id, 8 bytes, big endian
+//!               value: version 1, 1 byte | time to live in seconds, 8 bytes, big endian
+//! ```
+//! Attachments are not stored: every key carries its lease, so they are gathered from the keys on opening.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use keystead_mvcc::{Meta, Read, Store, Writer};
+use keystead_proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+};
+use parking_lot::RwLock;
+
+use crate::apply::header;
+use crate::table::{LEASE, MalformedEntry};
+use crate::{OpenError, Refusal};
+
+const VALUE_VERSION: u8 = 1;
+
+/// What is known of a lease in every member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseFacts {
+    /// How long it lives after it was granted or renewed.
+    pub ttl_secs: i64,
+}
+
+/// A change that whoever keeps deadlines must follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// A lease began.
+    Granted {
+        /// Its id.
+        id: i64,
+        /// How long it lives after each renewal.
+        ttl_secs: i64,
+    },
+    /// A lease ended, and its keys with it.
+    Revoked {
+        /// Its id.
+        id: i64,
+    },
+}
+
+/// The leases, by id. The applier changes it; services read it, so that they may see a change moments before the
+/// revision that it comes with.
+#[derive(Default)]
+pub(crate) struct Lessor(RwLock<BTreeMap<i64, Lease>>);
+
+struct Lease {
+    ttl_secs: i64,
+    keys: BTreeSet<Box<[u8]>>,
+}
+
+impl Lessor {
+    /// Reads the leases of a store and finds their keys.
+    pub(crate) fn load(store: &Store) -> Result<Self, OpenError> {
+        let mut leases = BTreeMap::new();
+        for (key, value) in store.table(LEASE)? {
+            let malformed = || MalformedEntry::new(LEASE, &key);
+            let id = key.as_ref().try_into().map_err(|_| malformed())?;
+            let lease = Lease {
+                ttl_secs: decode(&value).ok_or_else(malformed)?,
+                keys: BTreeSet::new(),
+            };
+            leases.insert(i64::from_be_bytes(id), lease);
+        }
+        if !leases.is_empty() {
+            store.metas_in(b"\0", b"\0", &mut |key, meta| {
+                if let Some(lease) = leases.get_mut(&meta.lease) {
+                    lease.keys.insert(key.into());
+                }
+                true
+            })?;
+        }
+        Ok(Self(RwLock::new(leases)))
+    }
+
+    pub(crate) fn facts(&self, id: i64) -> Option<LeaseFacts> {
+        self.0.read().get(&id).map(|lease| LeaseFacts {
+            ttl_secs: lease.ttl_secs,
+        })
+    }
+
+    /// The keys of a lease in order; none when there is no such lease.
+    pub(crate) fn keys(&self, id: i64) -> Vec<Bytes> {
+        let leases = self.0.read();
+        let keys = leases.get(&id).map(|lease| &lease.keys);
+        keys.into_iter()
+            .flatten()
+            .map(|key| Bytes::copy_from_slice(key))
+            .collect()
+    }
+
+    /// Every lease with its time to live, by id.
+    pub(crate) fn all(&self) -> Vec<(i64, i64)> {
+        self.0
+            .read()
+            .iter()
+            .map(|(id, lease)| (*id, lease.ttl_secs))
+            .collect()
+    }
+
+    /// A key was written that was attached to `from` and is to `to` now; 0 stands for no lease. Without a lease on
+    /// either side nothing is looked up.
+    pub(crate) fn move_key(&self, key: &[u8], from: i64, to: i64) {
+        if from == to {
+            return;
+        }
+        let mut leases = self.0.write();
+        if let Some(lease) = leases.get_mut(&from) {
+            lease.keys.remove(key);
+        }
+        if let Some(lease) = leases.get_mut(&to) {
+            lease.keys.insert(key.into());
+        }
+    }
+
+    /// A key was deleted.
+    pub(crate) fn detach(&self, key: &[u8], deleted: &Meta) {
+        self.move_key(key, deleted.lease, 0);
+    }
+
+    fn insert(&self, id: i64, ttl_secs: i64) {
+        self.0.write().insert(
+            id,
+            Lease {
+                ttl_secs,
+                keys: BTreeSet::new(),
+            },
+        );
+    }
+
+    fn remove(&self, id: i64) -> Option<BTreeSet<Box<[u8]>>> {
+        self.0.write().remove(&id).map(|lease| lease.keys)
+    }
+}
+
+/// Begins a lease. Its id was chosen, and its time to live raised to the least one, before it was proposed.
+pub(crate) fn grant(
+    writer: &mut Writer,
+    lessor: &Lessor,
+    request: &LeaseGrantRequest,
+) -> Result<LeaseGrantResponse, Refusal> {
+    if request.id == 0 {
+        return Err(Refusal::LeaseNotFound);
+    }
+    if lessor.facts(request.id).is_some() {
+        return Err(Refusal::LeaseExists);
+    }
+    lessor.insert(request.id, request.ttl);
+    writer.set(LEASE, &request.id.to_be_bytes(), Some(&encode(request.ttl)));
+    let header = Some(header(writer.begin().commit()));
+    Ok(LeaseGrantResponse {
+        header,
+        id: request.id,
+        ttl: request.ttl,
+        ..Default::default()
+    })
+}
+
+/// Ends a lease and deletes its keys, in order and in one revision; without keys no revision is used.
+pub(crate) fn revoke(
+    writer: &mut Writer,
+    lessor: &Lessor,
+    request: &LeaseRevokeRequest,
+) -> Result<LeaseRevokeResponse, Refusal> {
+    let keys = lessor.remove(request.id).ok_or(Refusal::LeaseNotFound)?;
+    writer.set(LEASE, &request.id.to_be_bytes(), None);
+    let mut txn = writer.begin();
+    for key in keys {
+        txn.delete_range(&key, b"", &mut |_, _| ());
+    }
+    Ok(LeaseRevokeResponse {
+        header: Some(header(txn.commit())),
+    })
+}
+
+fn encode(ttl_secs: i64) -> [u8; 9] {
+    let mut value = [VALUE_VERSION; 9];
+    value[1..].copy_from_slice(&ttl_secs.to_be_bytes());
+    value
+}
+
+fn decode(value: &[u8]) -> Option<i64> {
+    let (version, ttl_secs) = value.split_first()?;
+    let ttl_secs = ttl_secs.try_into().ok()?;
+    (*version == VALUE_VERSION).then(|| i64::from_be_bytes(ttl_secs))
+}

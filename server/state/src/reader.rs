@@ -1,0 +1,97 @@
+//! The state as services see it: the store, and beside it leases, alarms and members.
+//!
+//! Any thread may read; nothing here changes anything. What is read is what this member has applied.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keystead_mvcc::Store;
+use keystead_proto::etcdserverpb::{AlarmMember, AlarmType, Member};
+use parking_lot::RwLock;
+
+use crate::alarm::Alarms;
+use crate::lease::Lessor;
+use crate::member::Members;
+use crate::{LeaseFacts, Limits, OpenError};
+
+/// A view of the replicated state. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    store: Store,
+    shared: Arc<Shared>,
+    quota: Option<u64>,
+}
+
+/// What the applier writes and readers read, beside the store.
+pub(crate) struct Shared {
+    pub lessor: Lessor,
+    pub alarms: RwLock<Alarms>,
+    pub members: RwLock<Members>,
+}
+
+impl Shared {
+    pub(crate) fn load(store: &Store) -> Result<Self, OpenError> {
+        Ok(Self {
+            lessor: Lessor::load(store)?,
+            alarms: RwLock::new(Alarms::load(store)?),
+            members: RwLock::new(Members::load(store)?),
+        })
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(store: Store, shared: Arc<Shared>, limits: Limits) -> Self {
+        Self {
+            store,
+            shared,
+            quota: limits.quota(),
+        }
+    }
+
+    /// The keys.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A lease; none when there is no such one.
+    pub fn lease(&self, id: i64) -> Option<LeaseFacts> {
+        self.shared.lessor.facts(id)
+    }
+
+    /// The keys attached to a lease, in order; none when there is no such lease.
+    pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
+        self.shared.lessor.keys(id)
+    }
+
+    /// Every lease with its time to live in seconds, by id.
+    pub fn leases(&self) -> Vec<(i64, i64)> {
+        self.shared.lessor.all()
+    }
+
+    /// The alarms that are raised, by member.
+    pub fn alarms(&self) -> Vec<AlarmMember> {
+        self.shared.alarms.read().list(AlarmType::None as i32)
+    }
+
+    /// The members' records, by id.
+    pub fn members(&self) -> Vec<Member> {
+        self.shared.members.read().list()
+    }
+
+    /// The version that the cluster speaks; none before it was agreed.
+    pub fn cluster_version(&self) -> Option<Arc<str>> {
+        self.shared.members.read().cluster_version()
+    }
+
+    /// How many bytes this member may store; none when there is no limit.
+    pub fn quota(&self) -> Option<u64> {
+        self.quota
+    }
+
+    /// Whether a request that costs `cost` (see [`crate::quota`]) does not fit into the quota: it is refused then, and
+    /// the alarm NOSPACE proposed. A request that costs nothing always fits.
+    pub fn over_quota(&self, cost: u64) -> bool {
+        let fits = |quota: u64| self.store.sizes().logical_bytes.saturating_add(cost) < quota;
+        cost > 0 && !self.quota.is_none_or(fits)
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a request was refused: the one enum for the state machine, consensus and the services.
+//!
+//! It knows no gRPC: the server has the table of codes and of etcd's texts. Unless a variant says otherwise the request
+//! changed nothing and never will.
+
+use keystead_mvcc::{ReadError, Revision};
+
+/// One refusal of one request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    // What is wrong with the request itself; found before it is proposed.
+    /// A key is empty.
+    #[error("the key is empty")]
+    EmptyKey,
+    /// `ignore_value` came with a value.
+    #[error("a value came with ignore_value")]
+    ValueProvided,
+    /// `ignore_lease` came with a lease.
+    #[error("a lease came with ignore_lease")]
+    LeaseProvided,
+    /// A transaction, with those nested in it, has more operations than is allowed.
+    #[error("the transaction has too many operations")]
+    TooManyOps,
+    /// A transaction writes a key twice, or writes and deletes it.
+    #[error("the transaction writes a key twice")]
+    DuplicateKey,
+    /// A sort order or target that does not exist.
+    #[error("the sort option does not exist")]
+    InvalidSortOption,
+    /// A lease would live longer than [`crate::check::MAX_LEASE_TTL_SECS`].
+    #[error("the lease's time to live is too large")]
+    LeaseTtlTooLarge,
+    /// The encoded request is larger than the member takes.
+    #[error("the request is too large")]
+    RequestTooLarge,
+
+    // What the request asks of the state, and the state does not have.
+    /// The revision was compacted; ask at a newer one.
+    #[error("the revision has been compacted")]
+    Compacted,
+    /// The revision is above the store's.
+    #[error("the revision is in the future")]
+    FutureRevision,
+    /// `ignore_value` or `ignore_lease` on a key that does not exist; also an operation of no kind.
+    #[error("the key does not exist")]
+    KeyNotFound,
+    /// No such lease.
+    #[error("the lease does not exist")]
+    LeaseNotFound,
+    /// The id is taken.
+    #[error("the lease exists already")]
+    LeaseExists,
+    /// No member has this id.
+    #[error("the member does not exist")]
+    MemberNotFound,
+
+    // What the cluster or the member refuses for the time being.
+    /// The alarm NOSPACE is raised: compact, defragment, then disarm it.
+    #[error("the store's quota is used up")]
+    NoSpace,
+    /// The alarm CORRUPT is raised: a member's data must be replaced.
+    #[error("the cluster's data is corrupt")]
+    Corrupt,
+    /// A row that this member stored is not what was written. Its data must be replaced.
+    #[error("the row of revision {0} is damaged")]
+    DamagedRow(Revision),
+    /// This member's storage failed to read, and says why.
+    #[error("reading the store failed: {0}")]
+    Storage(std::sync::Arc<str>),
+    /// More is waiting than the member has room for; try again later.
+    #[error("too many requests are waiting")]
+    TooManyRequests,
+    /// The member knows no leader; try again, or another member.
+    #[error("there is no leader")]
+    NoLeader,
+    /// Only the leader can do this.
+    #[error("this member is not the leader")]
+    NotLeader,
+    /// The request is not one that a learner serves.
+    #[error("a learner does not serve this")]
+    LearnerUnsupported,
+    /// The leader changed on the way. A write may or may not be applied.
+    #[error("the leader changed")]
+    LeaderChanged,
+    /// Nothing was heard in time. A write may or may not be applied.
+    #[error("the request timed out")]
+    Timeout,
+    /// The member is stopping. A write may or may not be applied.
+    #[error("the member is stopping")]
+    Stopped,
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Compacted => Self::Compacted,
+            ReadError::Future => Self::FutureRevision,
+            ReadError::Corrupt(damage) => Self::DamagedRow(damage.revision),
+            ReadError::Storage(error) => Self::Storage(error.to_string().into()),
+        }
+    }
+}

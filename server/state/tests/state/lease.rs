@@ -1,0 +1,91 @@
+//! Leases as far as they are replicated.
+
+use keystead_state::{LeaseChange, LeaseFacts};
+
+use crate::machine::Machine;
+use crate::records::*;
+
+#[test]
+fn granting_uses_no_revision_and_an_id_only_once() {
+    let mut machine = Machine::new();
+    machine.script([
+        (grant(7, 10), "@1 ~7 10s"),
+        (grant(7, 20), "LeaseExists"),
+        (grant(-3, 5), "@1 ~-3 5s"),
+        (grant(0, 5), "LeaseNotFound"),
+    ]);
+    assert_eq!(machine.reader.lease(7), Some(LeaseFacts { ttl_secs: 10 }));
+    assert_eq!(machine.reader.lease(8), None);
+    assert_eq!(machine.reader.leases(), [(-3, 5), (7, 10)]);
+}
+
+#[test]
+fn a_revoked_lease_takes_its_keys_with_it_sorted_and_in_one_revision() {
+    let mut machine = Machine::new();
+    machine.script([
+        (grant(7, 10), "@1 ~7 10s"),
+        (put_leased("b", "", 7), "@2"),
+        (put_leased("a", "", 7), "@3"),
+        (put_leased("c", "", 7), "@4"),
+        (put("c", ""), "@5"),
+    ]);
+    let applied = machine.entry(&[revoke(7), revoke(7)]);
+    assert_eq!(
+        applied.outcomes.iter().map(show).collect::<Vec<_>>(),
+        ["@6", "LeaseNotFound"]
+    );
+    assert_eq!(applied.lease_changes, [LeaseChange::Revoked { id: 7 }]);
+    let deleted: Vec<_> = applied
+        .sealed
+        .rows
+        .iter()
+        .map(|row| (row.revision.to_string(), row.tombstone))
+        .collect();
+    assert_eq!(
+        deleted,
+        [("6.0".to_owned(), true), ("6.1".to_owned(), true)]
+    );
+    assert_eq!(machine.range(&range_of("a", "\0")), "@6 #1 c=[4.5.2]");
+}
+
+#[test]
+fn revoking_a_lease_without_keys_uses_no_revision() {
+    Machine::new().script([
+        (grant(7, 10), "@1 ~7 10s"),
+        (revoke(7), "@1"),
+        (revoke(7), "LeaseNotFound"),
+        (put_leased("k", "", 7), "LeaseNotFound"),
+    ]);
+}
+
+#[test]
+fn a_key_belongs_to_the_lease_of_its_last_put() {
+    let mut machine = Machine::new();
+    machine.script([
+        (grant(1, 10), "@1 ~1 10s"),
+        (grant(2, 10), "@1 ~2 10s"),
+        (put_leased("k", "", 1), "@2"),
+        (put_leased("k", "", 2), "@3"),
+        (revoke(1), "@3"),
+    ]);
+    assert_eq!(machine.reader.lease_keys(2), ["k"]);
+    machine.script([(delete("k", ""), "@4 -1"), (revoke(2), "@4")]);
+}
+
+#[test]
+fn leases_and_what_is_attached_survive_a_restart() {
+    let mut machine = Machine::new();
+    machine.script([
+        (grant(1, 10), "@1 ~1 10s"),
+        (grant(2, 20), "@1 ~2 20s"),
+        (put_leased("a", "", 1), "@2"),
+        (put_leased("b", "", 2), "@3"),
+        (put_leased("a", "", 2), "@4"),
+        (revoke(1), "@4"),
+    ]);
+    let mut machine = machine.restart();
+    assert_eq!(machine.reader.leases(), [(2, 20)]);
+    assert_eq!(machine.reader.lease_keys(2), ["a", "b"]);
+    machine.script([(revoke(2), "@5")]);
+    assert_eq!(machine.range(&range_of("a", "\0")), "@5 #0");
+}
