@@ -3,5 +3,6 @@
 pub mod config;
 pub mod error;
 pub mod net;
+pub mod watch;
 
 pub use config::{Config, REPORTED_VERSION};
