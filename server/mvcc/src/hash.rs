@@ -74,7 +74,8 @@ impl Store {
         Ok(superseded)
     }
 
-    /// Calls `each` for the rows up to `upto`, from LMDB in short transactions and then from the ring.
+    /// Calls `each` for the rows up to `upto`, from LMDB in short transactions and then from the ring. What is durable
+    /// comes from LMDB although the ring may have it: the ring does not forget what compaction removes.
     fn each_row(
         &self,
         mut next: Revision,
@@ -84,7 +85,7 @@ impl Store {
     ) -> Result<(), ReadError> {
         loop {
             let state = self.0.state.read();
-            if next.main >= state.ring.first() {
+            if next.main > state.durable {
                 let rows: Vec<Row> = state
                     .ring
                     .from(next)
@@ -108,7 +109,7 @@ impl Store {
                 }
                 continue;
             }
-            let on_disk = state.ring.first() - 1;
+            let on_disk = state.durable;
             let snapshot = state.env.snapshot()?;
             drop(state);
             if hold.is_broken() {

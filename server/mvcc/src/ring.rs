@@ -39,11 +39,6 @@ impl Ring {
         self.first
     }
 
-    /// What the rows cost in RAM.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Appends rows that continue the history.
     pub(crate) fn append(&mut self, rows: &[Row]) {
         for row in rows {
@@ -147,7 +142,7 @@ mod tests {
             assert!(ring.get(Revision { main: 3, sub: 3 }).is_none());
             assert!(ring.get(Revision { main: 5, sub: 0 }).is_none());
         }
-        assert_eq!(ring.bytes(), 0);
+        assert_eq!(ring.bytes, 0);
     }
 
     #[test]

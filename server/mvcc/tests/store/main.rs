@@ -1,0 +1,8 @@
+//! The store, driven through its public face beside a model of it.
+
+mod bench;
+mod compaction;
+mod durability;
+mod model;
+mod programs;
+mod threads;
