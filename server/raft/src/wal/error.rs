@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Why a log was not opened. Nothing stored was changed.
+/// Why a log was not opened. Nothing stored was changed, but for what a crash left half made.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Bytes that were once durable are damaged, or a file is missing. Opening would lose acknowledged

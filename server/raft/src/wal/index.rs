@@ -160,6 +160,10 @@ impl LogIndex {
             let payload = self.recent.pop_back();
             self.recent_bytes -= payload.map_or(0, |payload| payload.len());
         }
+        if self.slots.is_empty() {
+            let behind_purged = self.purged.map_or(0, |purged| purged.index + 1);
+            self.base = last_kept.map_or(0, |last| last + 1).max(behind_purged);
+        }
     }
 
     /// Drops the entries up to and with `upto`; beyond the last, the log goes on behind it.

@@ -13,17 +13,20 @@ mod entry;
 mod error;
 mod files;
 mod index;
+mod options;
+mod queue;
 mod read;
 mod record;
 mod recovery;
+mod replay;
 mod segment;
+mod window;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,49 +42,17 @@ pub use disk::Disk;
 pub use entry::{Entry, EntryId};
 pub use error::{OpenError, WalError};
 pub use files::{File, Files};
+pub use options::Options;
 
 use counters::Counting;
 use index::LogIndex;
+use queue::{Operation, check_order, entry_bytes, parts};
 use segment::{Pool, Segment};
 use writer::Writer;
 
 /// Called once when an operation is durable, or when the log failed before it was. It runs on the log's
 /// thread, before the next batch is written: it must not block, panic or call [`Wal::close`].
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
-
-/// Knobs of a log.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Size of a segment file. Larger ones are switched less often; smaller ones come back sooner after a purge.
-    pub segment_bytes: u64,
-    /// How many segments lie ready or wait to be used again; more are unlinked. It bounds the disk space
-    /// that a burst of purges leaves behind.
-    pub ready_segments_max: usize,
-    /// Payloads of the newest entries kept in memory. Followers that keep up and the applier read here.
-    pub recent_bytes_max: usize,
-    /// Bytes that may wait for the disk before [`WalError::QueueFull`]. The proposer and the streams from
-    /// leaders are bounded far below; this is the last bound on memory should the disk stall.
-    pub queue_bytes_max: usize,
-    /// What goes into one batch, unless a single operation is larger. It bounds how long one sync takes,
-    /// and so how long an operation waits for the batch before its own.
-    pub batch_bytes_max: usize,
-    /// Name of a log that is made anew, in every batch of it; an existing log keeps its own. It must not be
-    /// guessable by who chooses payloads: bytes in a payload must not pass for a batch.
-    pub log_id: u64,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            segment_bytes: 64 << 20,
-            ready_segments_max: 4,
-            recent_bytes_max: 32 << 20,
-            queue_bytes_max: 256 << 20,
-            batch_bytes_max: 4 << 20,
-            log_id: RandomState::new().hash_one(0),
-        }
-    }
-}
 
 /// What a log held when it was opened. All of it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,65 +101,11 @@ struct State {
     closing: bool,
 }
 
-enum Operation {
-    Append {
-        entries: Vec<Entry>,
-        first_serial: u64,
-        done: Option<Done>,
-    },
-    Truncate {
-        last_kept: Option<u64>,
-    },
-    Purge {
-        upto: EntryId,
-    },
-    Vote {
-        vote: Bytes,
-        done: Done,
-    },
-    Barrier {
-        done: Done,
-    },
-}
-
-impl Operation {
-    /// What the operation holds in memory and adds to a batch, near enough for a bound.
-    fn size_bytes(&self) -> usize {
-        match self {
-            Operation::Append { entries, .. } => entries.iter().map(entry_bytes).sum(),
-            Operation::Vote { vote, .. } => RECORD_BYTES + vote.len(),
-            _ => RECORD_BYTES,
-        }
-    }
-
-    fn finish(self, result: impl FnOnce() -> io::Result<()>) {
-        match self {
-            Operation::Append {
-                done: Some(done), ..
-            }
-            | Operation::Vote { done, .. }
-            | Operation::Barrier { done } => done(result()),
-            Operation::Append { done: None, .. }
-            | Operation::Truncate { .. }
-            | Operation::Purge { .. } => {}
-        }
-    }
-}
-
-/// A record's fixed parts, rounded up.
-const RECORD_BYTES: usize = 64;
-/// A payload's length is stored in 32 bits; half of that leaves room in every sum.
-const ENTRY_BYTES_MAX: usize = 1 << 31;
-
-fn entry_bytes(entry: &Entry) -> usize {
-    RECORD_BYTES + entry.payload.len()
-}
-
 impl Wal {
     /// Opens the log in `files`, making it when the directory is empty, and starts its two threads.
     ///
     /// # Errors
-    /// See [`OpenError`]; no thread runs then, and nothing stored was changed.
+    /// See [`OpenError`]; no thread runs then.
     pub fn open(files: Arc<dyn Files>, options: Options) -> Result<(Wal, Recovered), OpenError> {
         let found = recovery::recover(&*files, options.recent_bytes_max)?;
         let recovered = Recovered {
@@ -449,46 +366,4 @@ impl State {
         self.queue_bytes += operation.size_bytes();
         self.queue.push_back(operation);
     }
-}
-
-fn check_order(entries: &[Entry], next: Option<u64>) -> Result<(), WalError> {
-    let first = entries.first().map(|entry| entry.id.index);
-    for (expected, entry) in (next.or(first).unwrap_or(0)..).zip(entries) {
-        let (found, size_bytes) = (entry.id.index, entry.payload.len());
-        if found != expected || found == u64::MAX {
-            return Err(WalError::OutOfOrder { expected, found });
-        }
-        if size_bytes > ENTRY_BYTES_MAX {
-            return Err(WalError::TooLarge {
-                what: "an entry",
-                size_bytes,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Cuts entries into operations of at most `max_bytes` each, or of one entry; the last one has `done`.
-fn parts(
-    entries: Vec<Entry>,
-    mut first_serial: u64,
-    max_bytes: usize,
-    done: Done,
-) -> Vec<(Vec<Entry>, u64, Option<Done>)> {
-    let mut parts = Vec::new();
-    let mut part: Vec<Entry> = Vec::with_capacity(entries.len());
-    let mut part_bytes = 0;
-    for entry in entries {
-        let size_bytes = entry_bytes(&entry);
-        if !part.is_empty() && part_bytes + size_bytes > max_bytes {
-            let serial = first_serial;
-            first_serial += part.len() as u64;
-            parts.push((std::mem::take(&mut part), serial, None));
-            part_bytes = 0;
-        }
-        part_bytes += size_bytes;
-        part.push(entry);
-    }
-    parts.push((part, first_serial, Some(done)));
-    parts
 }

@@ -1,10 +1,11 @@
 //! Opening: reads the segments in order, verifies every batch, and replays the records.
 //!
-//! Writes nothing. A bad batch ends the log when nothing newer follows, for then it is the write that
-//! was in flight at a crash; when a newer batch follows, it was durable once, and opening is refused.
+//! A bad batch ends the log when nothing newer follows, for then it is the write that was in flight at a
+//! crash; when a newer batch follows, it was durable once, and opening is refused. Writes nothing, but
+//! for zeros over a torn batch's header.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,9 +14,11 @@ use super::batch::{HEADER_BYTES, Header, SECTOR_BYTES, VERSION};
 use super::entry::EntryId;
 use super::error::OpenError;
 use super::files::Files;
-use super::index::{LogIndex, Place};
+use super::index::LogIndex;
 use super::record::{Record, Records, described};
+use super::replay::{Chain, Replayed};
 use super::segment::{self, Segment};
+use super::window::Window;
 
 /// What was found, ready to be gone on with.
 pub(super) struct Found {
@@ -32,35 +35,16 @@ pub(super) struct Found {
     pub chain: Option<Chain>,
 }
 
-/// The newest batch, which the next must follow.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Chain {
-    pub log: u64,
-    pub generation: u64,
-    pub sequence: u64,
-    pub crc: u32,
-}
-
-impl Chain {
-    fn is_followed_by(&self, header: &Header) -> bool {
-        let newer = header.generation >= self.generation;
-        header.log == self.log
-            && newer
-            && header.sequence == self.sequence + 1
-            && header.previous == self.crc
-    }
-}
-
 /// Reads the log in `files`.
 ///
 /// # Errors
-/// See [`OpenError`]; nothing stored was changed, but for a file that a crash left half made.
+/// See [`OpenError`]; nothing stored was changed, but for what a crash left half made.
 pub(super) fn recover(files: &dyn Files, recent_bytes_max: usize) -> Result<Found, OpenError> {
     let mut segments = open_segments(files)?;
     settle_newest(files, &segments)?;
-    let mut replay = Replay {
+    let mut scan = Scan {
         files,
-        state: State {
+        state: Replayed {
             index: LogIndex::empty(recent_bytes_max),
             vote: None,
             committed: None,
@@ -69,12 +53,13 @@ pub(super) fn recover(files: &dyn Files, recent_bytes_max: usize) -> Result<Foun
     };
     let mut tail = None;
     for (at, segment) in segments.iter().enumerate() {
-        match replay.segment(segment)? {
+        match scan.segment(segment)? {
             0 => break,
             end => tail = Some((at, end)),
         }
     }
-    replay.refuse_what_was_lost(&segments, tail)?;
+    scan.refuse_what_was_lost(&segments, tail)?;
+    bury_torn(files, &segments, tail)?;
     let next_number = segments.last().map_or(1, |last| last.number + 1);
     let ready = segments.split_off(tail.map_or(0, |(at, _)| at + 1)).into();
     let active = tail.and_then(|(_, end)| Some((segments.pop()?, end)));
@@ -82,12 +67,12 @@ pub(super) fn recover(files: &dyn Files, recent_bytes_max: usize) -> Result<Foun
         .into_iter()
         .map(|segment| (segment.number, Arc::new(segment)))
         .collect();
-    let State {
+    let Replayed {
         index,
         vote,
         committed,
         chain,
-    } = replay.state;
+    } = scan.state;
     Ok(Found {
         index,
         vote,
@@ -149,15 +134,44 @@ fn settle_newest(files: &dyn Files, segments: &[Segment]) -> Result<(), OpenErro
 }
 
 fn opens(files: &dyn Files, segment: &Segment) -> Result<bool, OpenError> {
+    Ok(header_at(files, segment, 0)?.is_some())
+}
+
+/// The header at `offset`, when it was written there and not in an earlier use of the file.
+fn header_at(
+    files: &dyn Files,
+    segment: &Segment,
+    offset: u64,
+) -> Result<Option<Header>, OpenError> {
     let mut bytes = [0; HEADER_BYTES];
-    if segment.len < SECTOR_BYTES {
-        return Ok(false);
+    if offset + SECTOR_BYTES > segment.len {
+        return Ok(None);
     }
-    segment
-        .file
-        .read_exact_at(&mut bytes, 0)
-        .map_err(refused(files, "read", &segment.name()))?;
-    Ok(Header::decode(&bytes).is_some_and(|(header, _)| header.segment == segment.number))
+    let read = segment.file.read_exact_at(&mut bytes, offset);
+    read.map_err(refused(files, "read", &segment.name()))?;
+    let header = Header::decode(&bytes).map(|(header, _)| header);
+    Ok(header.filter(|header| header.segment == segment.number))
+}
+
+/// Wipes the header of a torn batch. Left there, the batch would come to life again if a later write,
+/// torn in its turn, held the same payload and so brought the sectors that were missing.
+fn bury_torn(
+    files: &dyn Files,
+    segments: &[Segment],
+    tail: Option<(usize, u64)>,
+) -> Result<(), OpenError> {
+    let (tail_at, end) = tail.unwrap_or((0, 0));
+    for (at, segment) in segments.iter().enumerate().skip(tail_at) {
+        let offset = if at == tail_at { end } else { 0 };
+        if header_at(files, segment, offset)?.is_some() {
+            let zeros = [0; SECTOR_BYTES as usize];
+            let slices = &mut [IoSlice::new(&zeros)];
+            let written = segment.file.write_all_at(slices, offset);
+            let buried = written.and_then(|()| segment.file.sync_data());
+            buried.map_err(refused(files, "wipe a torn batch of", &segment.name()))?;
+        }
+    }
+    Ok(())
 }
 
 fn refused<'a>(
@@ -180,20 +194,12 @@ fn corrupt(files: &dyn Files, number: u64, offset: u64, reason: &'static str) ->
     }
 }
 
-struct Replay<'a> {
+struct Scan<'a> {
     files: &'a dyn Files,
-    state: State,
+    state: Replayed,
 }
 
-/// What the batches so far add up to.
-struct State {
-    index: LogIndex,
-    vote: Option<Bytes>,
-    committed: Option<EntryId>,
-    chain: Option<Chain>,
-}
-
-impl Replay<'_> {
+impl Scan<'_> {
     /// Replays the batches of a segment, and gives the offset behind the last good one.
     fn segment(&mut self, segment: &Segment) -> Result<u64, OpenError> {
         let mut window = Window::over(segment);
@@ -304,7 +310,7 @@ impl Replay<'_> {
         for record in Records(&batch[HEADER_BYTES.min(batch.len())..]) {
             let applied = record
                 .map_err(|_| "a record is malformed")
-                .and_then(|record| self.state.replay(&record, number, &mut payload_at));
+                .and_then(|record| self.state.record(&record, number, &mut payload_at));
             applied.map_err(|reason| corrupt(self.files, number, offset, reason))?;
         }
         // An id beyond the log names an entry that was not yet queued; it says nothing that can be used.
@@ -357,10 +363,14 @@ impl Replay<'_> {
             } else {
                 from + SECTOR_BYTES
             };
-            let (number, offset) = match self.newer_batch(segment, from, upto)? {
-                None => continue,
-                Some(found) if at > tail_at && found > 0 => (segment.number, 0),
-                Some(_) => (segments[tail_at].number, end),
+            let Some(found) = self.newer_batch(segment, from, upto)? else {
+                continue;
+            };
+            // The lost batch opened the next segment, unless the newer one did.
+            let in_next = at > tail_at + 1 || (at == tail_at + 1 && found > 0);
+            let (number, offset) = match in_next {
+                true => (segments[tail_at].number + 1, 0),
+                false => (segments[tail_at].number, end),
             };
             return Err(corrupt(
                 self.files,
@@ -374,7 +384,8 @@ impl Replay<'_> {
             .index
             .purged()
             .map_or(0, |purged| purged.index + 1);
-        if first.number > 1 && self.state.index.range().start > behind_purged {
+        let begun = first.number > 1 || self.state.index.purged().is_some();
+        if begun && self.state.index.range().start > behind_purged {
             return Err(corrupt(
                 self.files,
                 first.number,
@@ -414,96 +425,4 @@ impl Replay<'_> {
 fn split<'b>(batch: &'b [u8], header: &Header) -> (&'b [u8], &'b [u8]) {
     let (records, payloads) = batch[HEADER_BYTES..].split_at(header.records_len as usize);
     (records, &payloads[..header.payloads_len as usize])
-}
-
-impl State {
-    fn replay(
-        &mut self,
-        record: &Record<'_>,
-        segment: u64,
-        payload_at: &mut u64,
-    ) -> Result<(), &'static str> {
-        match *record {
-            Record::Append { first, table } => {
-                return self.append(first, table, segment, payload_at);
-            }
-            Record::Truncate { last_kept } => self.index.truncate_after(last_kept),
-            Record::Purge { upto } => self.index.purge(upto),
-            Record::Vote { vote } => self.vote = Some(Bytes::copy_from_slice(vote)),
-            Record::Head { vote, purged } if self.chain.is_none() => {
-                self.vote = vote.map(Bytes::copy_from_slice);
-                self.index.set_purged(purged);
-            }
-            Record::Head { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn append(
-        &mut self,
-        first: u64,
-        table: &[u8],
-        segment: u64,
-        payload_at: &mut u64,
-    ) -> Result<(), &'static str> {
-        // In the oldest segment the entries before may be in segments that were recycled since.
-        let follows = match self.index.next() {
-            Some(next) if self.index.range().is_empty() => first >= next,
-            Some(next) => first == next,
-            None => true,
-        };
-        if !follows {
-            return Err("entries do not follow one another");
-        }
-        for (index, entry) in (first..).zip(described(table)) {
-            let id = EntryId {
-                term: entry.term,
-                leader: entry.leader,
-                index,
-            };
-            let place = Place {
-                segment,
-                offset: *payload_at,
-                len: entry.len,
-                crc: entry.crc,
-            };
-            self.index.push_stored(id, place);
-            *payload_at += u64::from(entry.len);
-        }
-        Ok(())
-    }
-}
-
-/// A stretch of a segment in memory, moved along as the segment is read.
-struct Window<'a> {
-    segment: &'a Segment,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-impl<'a> Window<'a> {
-    fn over(segment: &'a Segment) -> Window<'a> {
-        Window {
-            segment,
-            start: 0,
-            bytes: Vec::new(),
-        }
-    }
-
-    /// The bytes from `offset`; `None` when the segment ends earlier.
-    fn read(&mut self, offset: u64, len: u64) -> io::Result<Option<&[u8]>> {
-        const STEP_BYTES: u64 = 256 << 10;
-        let left = self.segment.len.saturating_sub(offset);
-        if len > left {
-            return Ok(None);
-        }
-        let held = self.start..self.start + self.bytes.len() as u64;
-        if offset < held.start || offset + len > held.end {
-            self.bytes.resize(len.max(STEP_BYTES.min(left)) as usize, 0);
-            self.start = offset;
-            self.segment.file.read_exact_at(&mut self.bytes, offset)?;
-        }
-        let from = (offset - self.start) as usize;
-        Ok(Some(&self.bytes[from..from + len as usize]))
-    }
 }

@@ -14,9 +14,10 @@ use super::batch::{Builder, Header, VERSION};
 use super::entry::EntryId;
 use super::error::WalError;
 use super::index::Place;
-use super::recovery::Chain;
+use super::queue::Operation;
+use super::replay::Chain;
 use super::segment::{Pool, Segment};
-use super::{Operation, Recovered, Shared};
+use super::{Recovered, Shared};
 
 pub(super) struct Writer {
     pool: Arc<Pool>,
