@@ -1,7 +1,6 @@
-//! A file layer in memory that remembers every call, so that a test can rebuild what a disk may hold after
-//! a power cut at any moment; and that fails the k-th call when told to.
-
-#![allow(dead_code, reason = "the crash tests read the trace")]
+//! A file layer in memory that behaves as a disk with a volatile cache: it keeps what was written apart
+//! from what was synced, records every call so that `crash` can rebuild what may be left after a power cut
+//! at any moment, and fails the k-th call when told to.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -14,7 +13,7 @@ use super::super::{File, Files};
 
 /// One call that changes the disk, or a test's mark between them.
 #[derive(Clone, Debug)]
-pub(in super::super) enum Event {
+pub(super) enum Event {
     Create {
         file: usize,
         name: String,
@@ -27,6 +26,10 @@ pub(in super::super) enum Event {
     Sync {
         file: usize,
     },
+    /// The sync failed: what was written since the last one never reaches the disk.
+    SyncFailed {
+        file: usize,
+    },
     Rename {
         from: String,
         to: String,
@@ -35,102 +38,169 @@ pub(in super::super) enum Event {
         name: String,
     },
     SyncDir,
-    Mark(usize),
+    /// The test was told that its step of this number is durable.
+    Acknowledged(usize),
 }
 
 /// Contents by file name.
-pub(in super::super) type Image = BTreeMap<String, Vec<u8>>;
+pub(super) type Image = BTreeMap<String, Vec<u8>>;
+
+/// Which call fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    /// Calls that succeed before.
+    pub after: usize,
+    /// Whether the calls that follow succeed again.
+    pub once: bool,
+    pub kind: io::ErrorKind,
+}
 
 #[derive(Default)]
 struct Inner {
     names: BTreeMap<String, usize>,
-    files: Vec<Vec<u8>>,
+    files: Vec<Contents>,
     trace: Vec<Event>,
-    recording: bool,
-    /// Calls until one fails, and how.
-    fault: Option<(usize, io::ErrorKind)>,
+    fault: Option<Fault>,
     calls: usize,
+}
+
+#[derive(Default)]
+struct Contents {
+    /// What a read shows.
+    cached: Vec<u8>,
+    /// What the device holds.
+    durable: Vec<u8>,
+    /// Written since the last sync.
+    dirty: Vec<(u64, Vec<u8>)>,
 }
 
 /// A directory in memory; clones share it.
 #[derive(Clone, Default)]
-pub(in super::super) struct Memory(Arc<Mutex<Inner>>);
+pub(super) struct Memory(Arc<Mutex<Inner>>);
 
 impl Memory {
-    pub(in super::super) fn of(image: &Image) -> Memory {
-        let memory = Memory::default();
-        {
-            let mut inner = memory.0.lock();
-            for (name, contents) in image {
-                let file = inner.files.len();
-                inner.files.push(contents.clone());
-                inner.names.insert(name.clone(), file);
-            }
+    pub(super) fn of(image: &Image) -> Memory {
+        let mut inner = Inner::default();
+        for (name, bytes) in image {
+            inner.names.insert(name.clone(), inner.files.len());
+            inner.files.push(Contents {
+                cached: bytes.clone(),
+                durable: bytes.clone(),
+                dirty: Vec::new(),
+            });
         }
-        memory
+        Memory(Arc::new(Mutex::new(inner)))
     }
 
-    pub(in super::super) fn recording() -> Memory {
-        let memory = Memory::default();
-        memory.0.lock().recording = true;
-        memory
+    pub(super) fn fail(&self, fault: Fault) {
+        self.0.lock().fault = Some(fault);
     }
 
-    /// Lets `calls` calls succeed and every later one fail.
-    pub(in super::super) fn fail_after(&self, calls: usize, kind: io::ErrorKind) {
-        self.0.lock().fault = Some((calls, kind));
+    pub(super) fn heal(&self) {
+        self.0.lock().fault = None;
     }
 
     /// Calls so far that change the disk.
-    pub(in super::super) fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         self.0.lock().calls
     }
 
-    pub(in super::super) fn mark(&self, mark: usize) {
-        self.0.lock().trace.push(Event::Mark(mark));
+    pub(super) fn acknowledged(&self, step: usize) {
+        self.0.lock().trace.push(Event::Acknowledged(step));
     }
 
-    pub(in super::super) fn trace(&self) -> Vec<Event> {
+    pub(super) fn trace(&self) -> Vec<Event> {
         self.0.lock().trace.clone()
     }
 
-    pub(in super::super) fn image(&self) -> Image {
+    /// What reads show now.
+    pub(super) fn image(&self) -> Image {
         let inner = self.0.lock();
-        inner
-            .names
-            .iter()
-            .map(|(name, file)| (name.clone(), inner.files[*file].clone()))
-            .collect()
+        let contents =
+            |(name, file): (&String, &usize)| (name.clone(), inner.files[*file].cached.clone());
+        inner.names.iter().map(contents).collect()
     }
 
-    /// Counts a call that changes the disk; it has no effect when it fails.
-    fn change(&self, event: impl FnOnce(&mut Inner) -> io::Result<Event>) -> io::Result<()> {
+    /// A call that changes the disk. When it is the one to fail, a write leaves its first half, a sync
+    /// leaves nothing, and others have no effect.
+    fn change(&self, event: Event) -> io::Result<()> {
         let mut inner = self.0.lock();
+        let call = inner.calls;
         inner.calls += 1;
-        if let Some((left, kind)) = &mut inner.fault {
-            match left.checked_sub(1) {
-                Some(fewer) => *left = fewer,
-                None => return Err(io::Error::from(*kind)),
+        if let Some(fault) = inner.fault
+            && (call == fault.after || (call > fault.after && !fault.once))
+        {
+            match event {
+                Event::Sync { file } => {
+                    inner.files[file].dirty.clear();
+                    inner.trace.push(Event::SyncFailed { file });
+                }
+                Event::Write {
+                    file,
+                    offset,
+                    mut bytes,
+                } => {
+                    bytes.truncate(bytes.len() / 2);
+                    let half = Event::Write {
+                        file,
+                        offset,
+                        bytes,
+                    };
+                    inner.apply(&half)?;
+                    inner.trace.push(half);
+                }
+                _ => {}
             }
+            return Err(fault.kind.into());
         }
-        let event = event(&mut inner)?;
-        if inner.recording {
-            inner.trace.push(event);
-        }
+        inner.apply(&event)?;
+        inner.trace.push(event);
         Ok(())
     }
 
-    fn handle(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let file = *self
-            .0
-            .lock()
-            .names
-            .get(name)
-            .ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(Handle {
+    fn handle(&self, file: usize) -> Box<dyn File> {
+        Box::new(Handle {
             memory: self.clone(),
             file,
-        }))
+        })
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Create { file, name } => {
+                self.files.push(Contents::default());
+                self.names.insert(name.clone(), *file);
+            }
+            Event::Write {
+                file,
+                offset,
+                bytes,
+            } => {
+                let file = &mut self.files[*file];
+                write(&mut file.cached, *offset, bytes);
+                file.dirty.push((*offset, bytes.clone()));
+            }
+            Event::Sync { file } => {
+                let file = &mut self.files[*file];
+                for (offset, bytes) in std::mem::take(&mut file.dirty) {
+                    write(&mut file.durable, offset, &bytes);
+                }
+            }
+            Event::Rename { from, to } => {
+                let file = self.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+                assert!(
+                    self.names.insert(to.clone(), file).is_none(),
+                    "a rename onto {to}"
+                );
+            }
+            Event::Unlink { name } => {
+                self.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+            }
+            Event::SyncFailed { .. } | Event::SyncDir | Event::Acknowledged(_) => {}
+        }
+        Ok(())
     }
 }
 
@@ -144,45 +214,37 @@ impl Files for Memory {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        self.handle(name)
+        let file = *self
+            .0
+            .lock()
+            .names
+            .get(name)
+            .ok_or(io::ErrorKind::NotFound)?;
+        Ok(self.handle(file))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        self.change(|inner| {
-            let file = inner.files.len();
-            inner.files.push(Vec::new());
-            inner.names.insert(name.into(), file);
-            Ok(Event::Create {
-                file,
-                name: name.into(),
-            })
+        let file = self.0.lock().files.len();
+        self.change(Event::Create {
+            file,
+            name: name.into(),
         })?;
-        self.handle(name)
+        Ok(self.handle(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change(|inner| {
-            let file = inner.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-            assert!(
-                inner.names.insert(to.into(), file).is_none(),
-                "a rename onto {to}"
-            );
-            Ok(Event::Rename {
-                from: from.into(),
-                to: to.into(),
-            })
+        self.change(Event::Rename {
+            from: from.into(),
+            to: to.into(),
         })
     }
 
     fn unlink(&self, name: &str) -> io::Result<()> {
-        self.change(|inner| {
-            inner.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
-            Ok(Event::Unlink { name: name.into() })
-        })
+        self.change(Event::Unlink { name: name.into() })
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.change(|_| Ok(Event::SyncDir))
+        self.change(Event::SyncDir)
     }
 }
 
@@ -193,38 +255,38 @@ struct Handle {
 
 impl File for Handle {
     fn size_bytes(&self) -> io::Result<u64> {
-        Ok(self.memory.0.lock().files[self.file].len() as u64)
+        Ok(self.memory.0.lock().files[self.file].cached.len() as u64)
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let inner = self.memory.0.lock();
         let from = offset as usize;
-        let bytes = inner.files[self.file].get(from..from + buffer.len());
+        let bytes = inner.files[self.file].cached.get(from..from + buffer.len());
         buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let bytes: Vec<u8> = slices
+        let bytes = slices
             .iter()
             .flat_map(|slice| slice.iter().copied())
             .collect();
-        self.memory.change(|inner| {
-            write(&mut inner.files[self.file], offset, &bytes);
-            Ok(Event::Write {
-                file: self.file,
-                offset,
-                bytes,
-            })
+        self.memory.change(Event::Write {
+            file: self.file,
+            offset,
+            bytes,
         })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.memory.change(|_| Ok(Event::Sync { file: self.file }))
+        self.memory.change(Event::Sync { file: self.file })
     }
 
     fn settle(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        let file = &mut self.memory.0.lock().files[self.file];
+        file.cached = file.durable.clone();
+        Ok(())
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the log promises, one sentence a test; the larger proofs have files of their own.
 
+mod crash;
+mod damage;
 mod memory;
+mod model;
 
 use std::sync::Arc;
 use std::sync::mpsc;
