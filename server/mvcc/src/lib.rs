@@ -16,7 +16,7 @@ mod frame;
 mod hash;
 mod hold;
 mod import;
-pub mod index;
+mod index;
 mod key_value;
 mod open;
 mod options;

@@ -24,8 +24,7 @@ use self::journal::{Change, Journal};
 use self::tree::{Path, Tree};
 use crate::revision::{Meta, Revision};
 
-pub use self::build::{Builder, Unordered};
-pub use self::checkpoint::{Checkpoint, CheckpointError, read_checkpoint};
+pub use self::checkpoint::{Checkpoint, read_checkpoint};
 pub use self::range::{Cursor, KeyRange};
 
 /// The index with the node size it is used with.

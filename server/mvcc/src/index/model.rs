@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Builder, Checkpoint, Cursor, KeyIndex, KeyRange, read_checkpoint};
+use super::build::Builder;
+use super::{Checkpoint, Cursor, KeyIndex, KeyRange, read_checkpoint};
 use crate::revision::{Meta, Revision, Version};
 
 /// What one transaction does, or a duty of the store between two.
@@ -126,6 +127,13 @@ impl Model {
     fn revision_at(&self, percent: i64) -> i64 {
         let first = self.compacted.max(0);
         first + (self.now - first) * percent / 100
+    }
+}
+
+impl<const FANOUT: usize> KeyIndex<FANOUT> {
+    /// The newest version of `key` at `at` or before, be it a tombstone.
+    pub(crate) fn version_at(&self, key: &[u8], at: i64) -> Option<Version> {
+        self.tree.find(key)?.version_at(at)
     }
 }
 

@@ -59,15 +59,6 @@ impl Cursor {
         Self::default()
     }
 
-    /// A cursor that goes on after `key`.
-    pub fn after(key: &[u8]) -> Self {
-        Self {
-            after: key.to_vec(),
-            begun: true,
-            done: false,
-        }
-    }
-
     /// Nothing is left of the range.
     pub fn is_done(&self) -> bool {
         self.done

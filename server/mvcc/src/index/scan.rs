@@ -11,7 +11,7 @@ use super::arena::NodeId;
 use super::leaf::Leaf;
 use super::range::{Cursor, KeyRange};
 use super::tree::Tree;
-use crate::revision::{Meta, Revision, Version};
+use crate::revision::{Meta, Revision};
 
 /// Counting walks the keys rather than the journal when the journal has this many times more
 /// changes to look at than there are live keys.
@@ -26,11 +26,6 @@ impl<const FANOUT: usize> KeyIndex<FANOUT> {
     /// Where the version of `key` that is live at `at` was written.
     pub fn at(&self, key: &[u8], at: i64) -> Option<Revision> {
         self.tree.find(key)?.live_at(at)
-    }
-
-    /// The newest version of `key` at `at` or before, be it a tombstone.
-    pub fn version_at(&self, key: &[u8], at: i64) -> Option<Version> {
-        self.tree.find(key)?.version_at(at)
     }
 
     /// Hands the keys of `range` that are live at `at` to `each`, ascending, with the revision of the

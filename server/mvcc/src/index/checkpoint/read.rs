@@ -7,7 +7,8 @@ use super::{
     CheckpointError, END, FIRST_PUT, FORMAT_VERSION, FRAME_HEAD_BYTES, HEAD, LEASED, OLDER, RUN,
     TOMBSTONE,
 };
-use crate::index::{Builder, KeyIndex};
+use crate::index::KeyIndex;
+use crate::index::build::Builder;
 use crate::revision::{Meta, Revision, Version};
 
 /// Reads a checkpoint to its end frame; gives the index and the revision of the cut.
