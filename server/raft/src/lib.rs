@@ -1,3 +1,46 @@
-//! Consensus.
+//! Consensus: openraft behind a facade without generics, the write-ahead log, and the applier.
+//!
+//! ```text
+//!  any thread        core thread (one runtime)                  other threads
+//!  propose ─► Queue ─► Proposer ─► RaftCore ─► LogStorage ─────► wal: write, sync
+//!                                     ▲                            │ durable
+//!                                     └────────────────────────────┘
+//!  ReplySink ◄─ Replies ◄─ Machine ◄──┘ committed ──► State ──────► flusher: store, purge
+//! ```
+//!
+//! [`Consensus`] is all that the server needs. This is the only crate that names openraft.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod bootstrap;
+mod config;
+mod consensus;
+mod core;
+mod data_dir;
+mod flusher;
+mod leadership;
+mod log_storage;
+mod machine;
+mod network;
+mod proposer;
+mod purge;
+mod reads;
+mod replies;
+mod runtime;
+mod sink;
+mod snapshot;
+mod standing;
+mod status;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod type_config;
 pub mod wal;
+
+pub use bootstrap::StartError;
+pub use config::Config;
+pub use consensus::Consensus;
+pub use core::abort_on_panic;
+pub use data_dir::{DataDir, DataDirError, Identity};
+pub use sink::{Observer, ReplySink};
+pub use status::{Counters, Status};

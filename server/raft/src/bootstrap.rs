@@ -1,0 +1,124 @@
+//! Opens what a data directory holds and checks that its parts belong together. It changes nothing when they do not.
+
+use std::sync::Arc;
+
+use keystead_mvcc::{self as mvcc, Store};
+use keystead_state::{Reader, State};
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::log_storage;
+use crate::standing::{Position, position_after};
+use crate::stored::{Note, Unreadable};
+use crate::wal::{self, Recovered, Wal};
+
+/// Why a member did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory can not be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log was not opened; nothing in it was changed.
+    #[error(transparent)]
+    Log(#[from] wal::OpenError),
+    /// The store was not opened.
+    #[error(transparent)]
+    Store(#[from] mvcc::OpenError),
+    /// The state in the store can not be read.
+    #[error(transparent)]
+    State(#[from] keystead_state::OpenError),
+    /// The store and the log are not of one piece. Starting would lose acknowledged writes.
+    #[error(
+        "the data directory is not whole: {0}; restore the member from a backup, or add it anew"
+    )]
+    Apart(String),
+    /// Something that was stored can't be read by this release.
+    #[error("the data directory holds {0}")]
+    Unreadable(String),
+    /// Consensus did not start.
+    #[error("consensus did not start: {0}")]
+    Core(String),
+    /// The system has no thread to give.
+    #[error("no thread could be started: {0}")]
+    Thread(std::io::Error),
+}
+
+impl From<Unreadable> for StartError {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Unreadable(unreadable.to_string())
+    }
+}
+
+/// A member's parts, opened and of one piece. Nothing of the log was applied yet.
+pub(crate) struct Parts {
+    pub(crate) data_dir: DataDir,
+    pub(crate) wal: Arc<Wal>,
+    pub(crate) recovered: Recovered,
+    pub(crate) store: Store,
+    pub(crate) flusher: mvcc::Flusher,
+    /// What the store holds of the log.
+    pub(crate) flushed: Position,
+    pub(crate) state: State,
+    pub(crate) reader: Reader,
+    /// Of the store's last flush; none in a fresh store.
+    pub(crate) note: Option<Note>,
+}
+
+/// Opens the parts of the member's data directory, making them when it is fresh.
+pub(crate) fn open(config: &Config) -> Result<Parts, StartError> {
+    let data_dir = DataDir::open(&config.data_dir, config.identity)?;
+    let files = Arc::new(
+        wal::Disk::open(&data_dir.wal()).map_err(|source| data_dir.failed("open wal", source))?,
+    );
+    let options = wal::Options {
+        segment_bytes: config.wal_segment_bytes,
+        ..wal::Options::default()
+    };
+    let (wal, recovered) = Wal::open(files, options)?;
+    let options = mvcc::Options {
+        ring_bytes: config.ring_bytes,
+        ..mvcc::Options::default()
+    };
+    let opened = Store::open(&data_dir.store(), &options)?;
+    let note = opened.applied.map(Note::decode).transpose()?;
+    are_of_one_piece(&wal, opened.position, note.as_ref()).map_err(StartError::Apart)?;
+    let store = opened.store;
+    let (state, reader) = State::open(store.clone(), opened.writer, config.limits)?;
+    Ok(Parts {
+        data_dir,
+        wal: Arc::new(wal),
+        recovered,
+        store,
+        flusher: opened.flusher,
+        flushed: opened.position,
+        state,
+        reader,
+        note,
+    })
+}
+
+/// The store is never ahead of the log, the log reaches back to the store, and where they meet they tell of one entry.
+fn are_of_one_piece(wal: &Wal, flushed: Position, note: Option<&Note>) -> Result<(), String> {
+    let end = log_storage::synced(wal);
+    if flushed > end {
+        return Err(format!(
+            "the store holds {flushed} log entries and the log ends after {end}"
+        ));
+    }
+    let begin = wal
+        .purged()
+        .map_or(0, |purged| position_after(purged.index));
+    if flushed < begin {
+        return Err(format!(
+            "the store holds {flushed} log entries and the log begins after {begin}"
+        ));
+    }
+    let last = note.and_then(|note| note.last);
+    match last.map(|last| (last, wal.id(last.index).map(log_storage::log_id))) {
+        Some((in_store, in_log)) if in_log != Some(in_store) => Err(format!(
+            "entry {} is of term {} in the store, and not in the log",
+            in_store.index, in_store.leader_id.term
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,63 @@
+//! What a member needs to know to start; checked by whoever builds it (the server's own configuration), trusted here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keystead_state::Limits;
+
+use crate::data_dir::Identity;
+
+/// How one member of a cluster runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Holds everything the member stores; see [`crate::DataDir`].
+    pub data_dir: PathBuf,
+    /// Which member of which cluster this is. A directory that was used before must agree.
+    pub identity: Identity,
+    /// How often a leader tells its followers that it is alive.
+    pub heartbeat: Duration,
+    /// After this much silence a follower asks for an election: at a random point between 1.1 and 1.4 of it.
+    pub election_timeout: Duration,
+    /// Limits of the replicated state, the same on every member.
+    pub limits: Limits,
+    /// How large a segment of the log is; a recycled segment is never made again.
+    pub wal_segment_bytes: u64,
+    /// Log entries up to about this many bytes are kept when the store has them, so that a slow follower is served
+    /// from the log and not by a snapshot.
+    pub wal_retained_bytes: u64,
+    /// How much of the recent history stays in memory, for reads and watches that follow closely.
+    pub ring_bytes: usize,
+    /// The longest time between a change and its flush to the store.
+    pub flush_interval: Duration,
+    /// A flush starts early when this much waits for it.
+    pub flush_bytes: u64,
+    /// Proposals are refused while more than this waits for a flush.
+    pub unflushed_limit_bytes: u64,
+    /// How often the index is written down so that a start is fast.
+    pub checkpoint_interval: Duration,
+}
+
+impl Config {
+    /// The defaults for a member that keeps its data in `data_dir`.
+    pub fn at(data_dir: impl Into<PathBuf>, identity: Identity, limits: Limits) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            identity,
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            limits,
+            wal_segment_bytes: 64 << 20,
+            wal_retained_bytes: 64 << 20,
+            ring_bytes: 32 << 20,
+            flush_interval: Duration::from_secs(1),
+            flush_bytes: 8 << 20,
+            unflushed_limit_bytes: 64 << 20,
+            checkpoint_interval: Duration::from_secs(600),
+        }
+    }
+
+    /// How long a proposal may take before its outcome is reported as unknown; etcd's rule.
+    pub(crate) fn proposal_deadline(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+}

@@ -1,0 +1,247 @@
+//! The facade: what the server sees of consensus. No type of openraft passes through it.
+
+use std::sync::Arc;
+use std::thread;
+
+use keystead_proto::internal::Record;
+use keystead_state::{Outcome, Reader, Refusal};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{LogIdOptionExt as _, ServerState};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::bootstrap::{self, Parts, StartError};
+use crate::config::Config;
+use crate::core::{self, Core, Running, Stop};
+use crate::data_dir::DataDir;
+use crate::flusher::{self, Surroundings};
+use crate::log_storage::{self, LogStorage};
+use crate::machine::Machine;
+use crate::proposer::Queue;
+use crate::reads::{self, Reads};
+use crate::replies::Waiters;
+use crate::sink::{Observer, ReplySink};
+use crate::standing::Standing;
+use crate::status::{Counters, Status};
+use crate::type_config::Raft;
+use crate::wal::Wal;
+
+/// One member's part in consensus. Clones are of the same member; when the last is dropped without
+/// [`shutdown`](Self::shutdown), the member stops as if it had been killed.
+#[derive(Clone)]
+pub struct Consensus(pub(crate) Arc<Member>);
+
+pub(crate) struct Member {
+    queue: Arc<Queue>,
+    standing: Arc<Standing>,
+    raft: Raft,
+    pub(crate) reads: Reads,
+    flusher: flusher::Handle,
+    wal: Arc<Wal>,
+    store: keystead_mvcc::Store,
+    unflushed_limit_bytes: u64,
+    core: Mutex<Option<(oneshot::Sender<Stop>, thread::JoinHandle<()>)>>,
+    /// Locked as long as anything of the member lives.
+    _data_dir: DataDir,
+}
+
+impl Consensus {
+    /// Starts the member on its data directory: everything known to be committed is applied when this returns, and a
+    /// lone voter leads. A fresh directory becomes a cluster of this one member.
+    ///
+    /// It blocks for as long as that takes. `observer` is called from inside.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing runs then.
+    pub fn start(
+        config: Config,
+        observer: Arc<dyn Observer>,
+    ) -> Result<(Self, Reader), StartError> {
+        let Parts {
+            data_dir,
+            wal,
+            recovered,
+            store,
+            flusher,
+            flushed,
+            state,
+            reader,
+            note,
+        } = bootstrap::open(&config)?;
+        let standing = Arc::new(Standing::default());
+        let log = LogStorage::new(wal.clone(), &recovered, standing.clone())?;
+        let (synced, written) = (wal.clone(), wal.clone());
+        let surroundings = Surroundings {
+            standing: standing.clone(),
+            store: store.clone(),
+            synced: Arc::new(move || log_storage::synced(&synced)),
+            log_bytes: Arc::new(move || written.counters().bytes),
+        };
+        let flushing = flusher::start(flusher, flushed, note.clone(), &config, surroundings)
+            .map_err(StartError::Thread)?;
+        let handle = flushing.handle.clone();
+        let note = note.unwrap_or_default();
+        let machine = Machine::new(
+            state,
+            store.clone(),
+            note,
+            observer.clone(),
+            standing.clone(),
+            handle.clone(),
+        );
+        let queue = Queue::new(config.proposal_deadline());
+        let (reads, rounds) = reads::channel();
+        let unflushed_limit_bytes = config.unflushed_limit_bytes;
+        let Running { raft, stop, thread } = core::start(Core {
+            config,
+            log,
+            machine,
+            queue: queue.clone(),
+            rounds,
+            standing: standing.clone(),
+            observer,
+            flushing,
+            wal: wal.clone(),
+        })?;
+        let core = Mutex::new(Some((stop, thread)));
+        let flusher = handle;
+        let member = Member {
+            queue,
+            standing,
+            raft,
+            reads,
+            flusher,
+            wal,
+            store,
+            unflushed_limit_bytes,
+            core,
+            _data_dir: data_dir,
+        };
+        Ok((Self(Arc::new(member)), reader))
+    }
+
+    /// Proposes `batch`, each record under a token of the sink's own choosing. Never blocks. Every token is answered
+    /// once: with what became of the record, or with a refusal. [`Refusal::TooManyRequests`] and
+    /// [`Refusal::NoLeader`] say that it was not proposed; after [`Refusal::Timeout`], [`Refusal::LeaderChanged`] and
+    /// [`Refusal::Stopped`] it may have been applied, or may yet be.
+    pub fn propose(&self, sink: &Arc<dyn ReplySink>, batch: Vec<(u64, Record)>) {
+        if self.0.standing.unflushed_bytes() > self.0.unflushed_limit_bytes {
+            let tokens = batch.into_iter().map(|(token, _)| token).collect();
+            return Waiters {
+                sink: sink.clone(),
+                tokens,
+            }
+            .refuse(&Refusal::TooManyRequests);
+        }
+        self.0.queue.push(sink, batch);
+    }
+
+    /// Proposes one record and waits for its outcome.
+    pub async fn propose_one(&self, record: Record) -> Outcome {
+        let (answer, answered) = oneshot::channel();
+        let sink: Arc<dyn ReplySink> = Arc::new(OneReply(Mutex::new(Some(answer))));
+        self.propose(&sink, vec![(0, record)]);
+        drop(sink);
+        answered.await.unwrap_or(Err(Refusal::Stopped))
+    }
+
+    /// A linearizable read's permission to read what is applied here, where no other member need be asked; `None`
+    /// means that [`read_barrier`](Self::read_barrier) must be awaited. Reads two atomics.
+    pub fn try_read_barrier(&self) -> Option<Result<(), Refusal>> {
+        self.0.standing.reads_are_current().then_some(Ok(()))
+    }
+
+    /// Returns when everything that was acknowledged anywhere before the call is applied here.
+    ///
+    /// # Errors
+    /// [`Refusal::NoLeader`], [`Refusal::Timeout`], [`Refusal::Stopped`] or [`Refusal::TooManyRequests`].
+    pub async fn read_barrier(&self) -> Result<(), Refusal> {
+        match self.try_read_barrier() {
+            Some(answer) => answer,
+            None => self.0.reads.barrier().await,
+        }
+    }
+
+    /// Where the member stands.
+    pub fn status(&self) -> Status {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        Status {
+            leader: metrics.current_leader.unwrap_or(0),
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            committed_index: metrics.local_committed.index().unwrap_or(0),
+            applied_index: self.0.standing.applied().saturating_sub(1),
+            is_leader: metrics.state == ServerState::Leader,
+            is_learner: metrics.state == ServerState::Learner,
+        }
+    }
+
+    /// Waits until everything that a compaction at `revision` superseded is gone from the store.
+    pub async fn physically_compacted(&self, revision: i64) {
+        // The flusher ends only when the member stops; then nobody can wait for it any more.
+        self.0
+            .flusher
+            .physically_compacted()
+            .wait_for(|reached| *reached >= revision)
+            .await
+            .ok();
+    }
+
+    /// Gives unused space of the store back to the file system, while it serves.
+    ///
+    /// # Errors
+    /// What the file system said; the store is as it was.
+    pub async fn defragment(&self) -> std::io::Result<()> {
+        self.0.flusher.defragment().await
+    }
+
+    /// What the member did since it started.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            log: self.0.wal.counters(),
+            store: self.0.store.counters(),
+        }
+    }
+
+    /// Stops the member: what was proposed is answered, what was applied is flushed, the index is written down.
+    /// Proposals that come later are refused. Further calls return at once.
+    pub async fn shutdown(&self) {
+        let Some((stop, core)) = self.0.core.lock().take() else {
+            return;
+        };
+        // The core may have ended before.
+        stop.send(Stop::Cleanly).ok();
+        if tokio::task::spawn_blocking(move || core.join())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the core thread ended by a panic");
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let Some((stop, core)) = self.core.lock().take() else {
+            return;
+        };
+        stop.send(Stop::AsItStands).ok();
+        // An observer may hold the last handle: the core then ends after this, by itself.
+        if core.thread().id() != thread::current().id() && core.join().is_err() {
+            tracing::warn!("the core thread ended by a panic");
+        }
+    }
+}
+
+struct OneReply(Mutex<Option<oneshot::Sender<Outcome>>>);
+
+impl ReplySink for OneReply {
+    fn deliver(&self, replies: Vec<(u64, Outcome)>) {
+        let answer = self.0.lock().take();
+        if let (Some(answer), Some((_, outcome))) = (answer, replies.into_iter().next()) {
+            // Who no longer waits needs no answer.
+            answer.send(outcome).ok();
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The core thread: openraft's core, apply, the proposer and their small companions, on one runtime of their own. Disk
+//! waits are on other threads.
+//!
+//! A core that ends without being told to has lost its log or its state: the process is ended, so that nobody is
+//! served by half a member.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{Config as RaftConfig, SnapshotPolicy};
+use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
+
+use crate::bootstrap::StartError;
+use crate::config::Config;
+use crate::flusher::Flushing;
+use crate::leadership::{self, Leading};
+use crate::log_storage::LogStorage;
+use crate::machine::Machine;
+use crate::network::Peers;
+use crate::proposer::{Proposer, Queue};
+use crate::purge;
+use crate::reads::Rounds;
+use crate::sink::Observer;
+use crate::standing::Standing;
+use crate::type_config::Raft;
+use crate::wal::Wal;
+
+/// How long a clean stop waits for what was proposed before it.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How a member is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Answer what was proposed, flush, write the index down.
+    Cleanly,
+    /// As if the process had been killed, for tests and for handles that were dropped.
+    AsItStands,
+}
+
+/// All that runs on the core thread, and what must be closed after it.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) log: LogStorage,
+    pub(crate) machine: Machine,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) rounds: Rounds,
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) flushing: Flushing,
+    pub(crate) wal: Arc<Wal>,
+}
+
+/// A core that runs.
+pub(crate) struct Running {
+    pub(crate) raft: Raft,
+    pub(crate) stop: oneshot::Sender<Stop>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Starts the thread and waits until everything that is known to be committed was applied, and a lone voter leads.
+pub(crate) fn start(core: Core) -> Result<Running, StartError> {
+    let (started, raft) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel();
+    let run = move || {
+        // No I/O here, so a parked core wakes by a futex.
+        match Builder::new_current_thread()
+            .enable_time()
+            .thread_name("core")
+            .build()
+        {
+            Ok(runtime) => runtime.block_on(core.run(started, stopped)),
+            Err(error) => drop(started.send(Err(StartError::Thread(error)))),
+        }
+    };
+    let thread = thread::Builder::new()
+        .name("core".to_owned())
+        .spawn(run)
+        .map_err(StartError::Thread)?;
+    match raft.blocking_recv() {
+        Ok(Ok(raft)) => Ok(Running { raft, stop, thread }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(StartError::Core("the core thread panicked".to_owned())),
+    }
+}
+
+impl Core {
+    async fn run(
+        self,
+        started: oneshot::Sender<Result<Raft, StartError>>,
+        stopped: oneshot::Receiver<Stop>,
+    ) {
+        let Flushing {
+            handle: flusher,
+            purgeable,
+            thread: flusher_thread,
+        } = self.flushing;
+        let id = self.config.identity.member_id;
+        let raft =
+            match Raft::new(id, raft_config(&self.config), Peers, self.log, self.machine).await {
+                Ok(raft) => raft,
+                Err(error) => return drop(started.send(Err(StartError::Core(error.to_string())))),
+            };
+        let (leading_sender, leading) = watch::channel(None);
+        tokio::spawn(leadership::follow(
+            raft.clone(),
+            self.standing.clone(),
+            self.observer,
+            leading_sender,
+        ));
+        if let Err(error) = lead(&raft, &self.config, &self.standing, leading).await {
+            return drop(started.send(Err(error)));
+        }
+        tokio::spawn(self.rounds.run(raft.clone()));
+        tokio::spawn(purge::follow(raft.clone(), purgeable));
+        let proposer = tokio::spawn(Proposer::new(self.queue.clone(), raft.clone()).run());
+        if started.send(Ok(raft.clone())).is_err() {
+            return;
+        }
+        let how = tokio::select! {
+            how = stopped => how.unwrap_or(Stop::AsItStands),
+            reason = ended(&raft) => halt(&reason),
+        };
+        self.queue.close();
+        if how == Stop::Cleanly && tokio::time::timeout(DRAIN, proposer).await.is_err() {
+            tracing::warn!("stopping with proposals unanswered");
+        }
+        if raft.shutdown().await.is_err() {
+            tracing::warn!("the raft core ended by a panic");
+        }
+        flusher.stop(how == Stop::Cleanly);
+        if flusher_thread.join().is_err() {
+            tracing::error!("the flusher ended by a panic");
+        }
+        self.wal.close();
+    }
+}
+
+fn raft_config(config: &Config) -> Arc<RaftConfig> {
+    let election_ms = config.election_timeout.as_millis() as u64;
+    Arc::new(RaftConfig {
+        cluster_name: format!("{:016x}", config.identity.cluster_id),
+        heartbeat_interval: config.heartbeat.as_millis() as u64,
+        election_timeout_min: election_ms * 11 / 10,
+        election_timeout_max: election_ms * 14 / 10,
+        // The store is the snapshot, and what to purge is chosen by bytes.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        replication_lag_threshold: u64::MAX,
+        purge_batch_size: 256,
+        max_payload_entries: 2048,
+        enable_pre_vote: Some(true),
+        // A term of its own shows a restarted leader what was committed before.
+        enable_leader_restore: Some(false),
+        ..RaftConfig::default()
+    })
+}
+
+/// Makes a fresh directory a cluster of one; otherwise asks for an election at once where no other can win it.
+async fn lead(
+    raft: &Raft,
+    config: &Config,
+    standing: &Standing,
+    mut leading: watch::Receiver<Leading>,
+) -> Result<(), StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Core(error.to_string());
+    if !raft
+        .is_initialized()
+        .await
+        .map_err(|error| failed(&error))?
+    {
+        let voters = std::collections::BTreeMap::from([(config.identity.member_id, ())]);
+        raft.initialize(voters)
+            .await
+            .map_err(|error| failed(&error))?;
+    }
+    let membership = raft
+        .with_raft_state(|state| state.membership_state.effective().membership().clone())
+        .await;
+    standing.set_membership(&membership.map_err(|error| failed(&error))?);
+    if standing.is_lone_voter() {
+        raft.trigger()
+            .elect(false)
+            .await
+            .map_err(|error| failed(&error))?;
+        tokio::select! {
+            led = leading.wait_for(Option::is_some) => { led.map_err(|error| failed(&error))?; }
+            reason = ended(raft) => return Err(StartError::Core(reason)),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until openraft's core has ended, and says why.
+async fn ended(raft: &Raft) -> String {
+    let mut metrics = raft.metrics();
+    loop {
+        let running = metrics.borrow_watched().running_state.clone();
+        if let Err(reason) = running {
+            return reason.to_string();
+        }
+        if metrics.changed().await.is_err() {
+            return "the raft core ended by a panic".to_owned();
+        }
+    }
+}
+
+/// Ends the process: what is on this member's disk is known only after a restart.
+pub(crate) fn halt(reason: &str) -> ! {
+    tracing::error!(reason, "this member can not go on");
+    std::process::exit(1)
+}
+
+/// Makes any panic in the process end it, after the message: a member must not go on without one of its tasks.
+/// For the server's main; an embedding that must survive a panic does without.
+pub fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}

@@ -1,0 +1,400 @@
+//! The flusher's thread: makes what was applied durable in the store, a prefix at a time, beside everything else.
+//!
+//! A flush never passes what the log has on disk, since openraft applies what is not yet synced: the bound is the
+//! lesser of applied and synced. After flushes come steps of physical compaction, now and then a checkpoint of the
+//! index, and the news how far the log may be purged. Whoever waits for it (a snapshot, a physical compaction, a
+//! shutdown) is told; apply never waits.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use keystead_mvcc::{self as mvcc, CompactStep, FlushError};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::Config;
+use crate::core::halt;
+use crate::standing::{Position, Standing};
+use crate::stored::Note;
+
+/// The least time between two flushes, so that a burst does not cut them small.
+const FLUSH_SPACING: Duration = Duration::from_millis(200);
+/// How long a failed flush waits before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How far the log is on disk; see [`crate::log_storage::synced`].
+pub(crate) type Synced = Arc<dyn Fn() -> Position + Send + Sync>;
+
+/// How far the log is needed: what is before the position may be purged.
+pub(crate) type Purgeable = watch::Receiver<Position>;
+
+enum Command {
+    /// A flush is due by its size.
+    Due,
+    Flush(oneshot::Sender<io::Result<Note>>),
+    Compact,
+    Defragment(oneshot::Sender<io::Result<()>>),
+    Stop {
+        cleanly: bool,
+    },
+}
+
+/// Talks to the thread. The thread ends when told to, or when the last handle is gone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    commands: Sender<Command>,
+    shared: Arc<Shared>,
+    physically_compacted: watch::Receiver<i64>,
+}
+
+struct Shared {
+    last_flush: Mutex<Option<Note>>,
+    /// A `Due` is on its way.
+    due: AtomicBool,
+    flush_bytes: u64,
+}
+
+impl Handle {
+    /// Takes note of what waits after an entry was applied.
+    pub(crate) fn applied(&self, unflushed_bytes: u64) {
+        if unflushed_bytes >= self.shared.flush_bytes
+            && !self.shared.due.swap(true, Ordering::AcqRel)
+        {
+            self.send(Command::Due);
+        }
+    }
+
+    /// There is something to compact.
+    pub(crate) fn compact(&self) {
+        self.send(Command::Compact);
+    }
+
+    /// Flushes what may be flushed now, and says what the store then holds.
+    pub(crate) async fn flush(&self) -> io::Result<Note> {
+        self.ask(Command::Flush).await
+    }
+
+    /// Gives unused space of the store back to the file system, while it serves.
+    pub(crate) async fn defragment(&self) -> io::Result<()> {
+        self.ask(Command::Defragment).await
+    }
+
+    /// What the store holds after a crash.
+    pub(crate) fn last_flush(&self) -> Option<Note> {
+        self.shared.last_flush.lock().clone()
+    }
+
+    /// Follows how far superseded revisions are gone from the store.
+    pub(crate) fn physically_compacted(&self) -> watch::Receiver<i64> {
+        self.physically_compacted.clone()
+    }
+
+    /// Ends the thread: cleanly after a last flush and a checkpoint, or as it stands.
+    pub(crate) fn stop(&self, cleanly: bool) {
+        self.send(Command::Stop { cleanly });
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Command,
+    ) -> io::Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.send(command(answer));
+        answered.await.unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the flusher has ended",
+            ))
+        })
+    }
+
+    fn send(&self, command: Command) {
+        // The thread has ended: who waits for an answer hears so from the channel of the answer.
+        self.commands.send(command).ok();
+    }
+}
+
+/// The thread and what it hands out.
+pub(crate) struct Flushing {
+    pub(crate) handle: Handle,
+    pub(crate) purgeable: Purgeable,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// What the thread needs from its surroundings.
+pub(crate) struct Surroundings {
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) store: mvcc::Store,
+    pub(crate) synced: Synced,
+    /// Bytes appended to the log so far.
+    pub(crate) log_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Starts the thread. `flushed` and `note` tell of the last flush before.
+///
+/// # Errors
+/// The system has no thread to give.
+pub(crate) fn start(
+    flusher: mvcc::Flusher,
+    flushed: Position,
+    note: Option<Note>,
+    config: &Config,
+    surroundings: Surroundings,
+) -> io::Result<Flushing> {
+    let (commands, inbox) = channel();
+    let shared = Arc::new(Shared {
+        last_flush: Mutex::new(note),
+        due: AtomicBool::new(false),
+        flush_bytes: config.flush_bytes,
+    });
+    let (physically_compacted_sender, physically_compacted) =
+        watch::channel(flusher.physically_compacted());
+    let (purgeable_sender, purgeable) = watch::channel(0);
+    let now = Instant::now();
+    let task = Task {
+        inbox,
+        shared: shared.clone(),
+        retention: Retention::keeping(config.wal_retained_bytes),
+        interval: config.flush_interval,
+        checkpoint_interval: config.checkpoint_interval,
+        surroundings,
+        flushed,
+        last_try: now,
+        checkpointed: now,
+        // A compaction may have been cut short by the last stop.
+        next_step: Some(now),
+        physically_compacted: physically_compacted_sender,
+        purgeable: purgeable_sender,
+        flusher,
+    };
+    let thread = thread::Builder::new()
+        .name("flusher".to_owned())
+        .spawn(move || task.run())?;
+    Ok(Flushing {
+        handle: Handle {
+            commands,
+            shared,
+            physically_compacted,
+        },
+        purgeable,
+        thread,
+    })
+}
+
+struct Task {
+    flusher: mvcc::Flusher,
+    inbox: Receiver<Command>,
+    shared: Arc<Shared>,
+    surroundings: Surroundings,
+    interval: Duration,
+    checkpoint_interval: Duration,
+    retention: Retention,
+    flushed: Position,
+    last_try: Instant,
+    checkpointed: Instant,
+    /// When the next step of physical compaction is due, if there may be one.
+    next_step: Option<Instant>,
+    physically_compacted: watch::Sender<i64>,
+    purgeable: watch::Sender<Position>,
+}
+
+impl Task {
+    fn run(mut self) {
+        loop {
+            match self.inbox.recv_timeout(self.wait()) {
+                Ok(Command::Due) => {
+                    thread::sleep(FLUSH_SPACING.saturating_sub(self.last_try.elapsed()));
+                    self.shared.due.store(false, Ordering::Release);
+                    self.flush_and_report();
+                }
+                Ok(Command::Flush(answer)) => {
+                    let flushed = self.flush();
+                    let note = |()| self.shared.last_flush.lock().clone().unwrap_or_default();
+                    // Who no longer waits needs no answer.
+                    answer.send(flushed.map(note)).ok();
+                }
+                Ok(Command::Compact) => self.next_step = Some(Instant::now()),
+                Ok(Command::Defragment(answer)) => {
+                    answer
+                        .send(self.defragment().map_err(io::Error::other))
+                        .ok();
+                }
+                Ok(Command::Stop { cleanly: true }) => return self.finish(),
+                Ok(Command::Stop { cleanly: false }) | Err(RecvTimeoutError::Disconnected) => {
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => self.tend(),
+            }
+        }
+    }
+
+    /// How long nothing needs to be done. While there is something to compact, only commands go before it.
+    fn wait(&self) -> Duration {
+        let next_flush = self.last_try + self.interval;
+        let next = self
+            .next_step
+            .map_or(next_flush, |step| step.min(next_flush));
+        next.saturating_duration_since(Instant::now())
+    }
+
+    fn tend(&mut self) {
+        if self.last_try.elapsed() >= self.interval {
+            self.flush_and_report();
+        }
+        if self.next_step.is_some_and(|step| step <= Instant::now()) {
+            self.compact_step();
+        }
+        if self.checkpointed.elapsed() >= self.checkpoint_interval {
+            self.checkpoint();
+        }
+    }
+
+    fn flush_and_report(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::error!(%error, "a flush failed; it is tried again");
+            thread::sleep(RETRY);
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.last_try = Instant::now();
+        let flushed = self.flush_what_is_synced();
+        // Also when there was nothing to do: the applier may have stored an older figure over ours.
+        self.surroundings
+            .standing
+            .set_unflushed_bytes(self.surroundings.store.sizes().unflushed_bytes);
+        flushed
+    }
+
+    fn flush_what_is_synced(&mut self) -> io::Result<()> {
+        let bound = self
+            .surroundings
+            .standing
+            .applied()
+            .min((self.surroundings.synced)());
+        if bound <= self.flushed {
+            return Ok(());
+        }
+        let flushed = self
+            .flusher
+            .flush(bound)
+            .inspect_err(must_end)
+            .map_err(io::Error::other)?;
+        self.flushed = flushed.position;
+        if let Some(applied) = flushed.applied {
+            *self.shared.last_flush.lock() = Some(Note::decode(applied).map_err(io::Error::other)?);
+        }
+        let purgeable = self
+            .retention
+            .purgeable(self.flushed, (self.surroundings.log_bytes)());
+        self.purgeable
+            .send_if_modified(|known| std::mem::replace(known, purgeable) != purgeable);
+        Ok(())
+    }
+
+    fn compact_step(&mut self) {
+        match self.flusher.compact_step() {
+            Ok(CompactStep { done: true, .. }) => self.next_step = None,
+            // Rows that are being read must stay for now, or a flush must go first.
+            Ok(CompactStep { held: true, .. }) => {
+                self.flush_and_report();
+                self.next_step = Some(Instant::now() + FLUSH_SPACING);
+            }
+            Ok(_) => self.next_step = Some(Instant::now()),
+            Err(error) => {
+                must_end(&error);
+                tracing::error!(%error, "a step of compaction failed; it is tried again");
+                self.next_step = Some(Instant::now() + RETRY);
+            }
+        }
+        let reached = self.flusher.physically_compacted();
+        self.physically_compacted
+            .send_if_modified(|known| std::mem::replace(known, reached) != reached);
+    }
+
+    fn defragment(&mut self) -> Result<(), FlushError> {
+        self.flusher.defragment().inspect_err(must_end)?;
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) {
+        self.checkpointed = Instant::now();
+        // A start without it takes longer and comes to the same state.
+        if let Err(error) = self.flusher.checkpoint() {
+            tracing::warn!(%error, "the index was not written down; a start will take longer");
+        }
+    }
+
+    fn finish(mut self) {
+        match self.flush() {
+            Ok(()) => self.checkpoint(),
+            Err(error) => tracing::warn!(%error, "the last flush failed; a start replays the log"),
+        }
+    }
+}
+
+/// After a failed write only a restart can tell what the disk holds.
+fn must_end(error: &FlushError) {
+    if let FlushError::Storage(error) = error {
+        halt(&error.to_string());
+    }
+}
+
+/// Chooses what to purge: everything that the store has, save the newest bytes of the log.
+struct Retention {
+    keep_bytes: u64,
+    /// A position that the store has, and the bytes of the log when it was reached; oldest first.
+    marks: VecDeque<(Position, u64)>,
+    purgeable: Position,
+}
+
+impl Retention {
+    fn keeping(keep_bytes: u64) -> Self {
+        Self {
+            keep_bytes,
+            marks: VecDeque::new(),
+            purgeable: 0,
+        }
+    }
+
+    fn purgeable(&mut self, flushed: Position, log_bytes: u64) -> Position {
+        self.marks.push_back((flushed, log_bytes));
+        while let Some(&(position, at)) = self.marks.front()
+            && log_bytes - at >= self.keep_bytes
+        {
+            self.purgeable = position;
+            self.marks.pop_front();
+        }
+        self.purgeable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_bytes_of_the_log_are_kept_for_slow_followers() {
+        let mut retention = Retention::keeping(100);
+        let steps = [
+            (5, 40, 0),
+            (9, 90, 0),
+            (20, 139, 0),
+            (21, 140, 5),
+            (30, 400, 21),
+            (31, 401, 21),
+        ];
+        for (flushed, log_bytes, expected) in steps {
+            assert_eq!(
+                retention.purgeable(flushed, log_bytes),
+                expected,
+                "at {flushed}"
+            );
+        }
+    }
+}

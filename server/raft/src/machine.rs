@@ -1,0 +1,141 @@
+//! openraft's state machine over the replicated state: reads an entry's records once, applies them, hands the outcomes
+//! to who proposed them.
+//!
+//! Runs on the core thread. It never waits for a disk: what it applies is made durable later, by the flusher. An entry
+//! that it can't read, or a state that can't go on, is an error to openraft, which ends the member.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use keystead_mvcc::Store;
+use keystead_state::{Applied, Outcome, State};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+
+use crate::flusher;
+use crate::sink::Observer;
+use crate::snapshot::{Snapshot, SnapshotData};
+use crate::standing::{Standing, position_after};
+use crate::stored::{self, Note};
+use crate::type_config::{Entry, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// See the file's head.
+pub(crate) struct Machine {
+    state: State,
+    store: Store,
+    note: Note,
+    observer: Arc<dyn Observer>,
+    standing: Arc<Standing>,
+    flusher: flusher::Handle,
+}
+
+impl Machine {
+    /// `note` is that of the store's last flush: what the state was opened with.
+    pub(crate) fn new(
+        state: State,
+        store: Store,
+        note: Note,
+        observer: Arc<dyn Observer>,
+        standing: Arc<Standing>,
+        flusher: flusher::Handle,
+    ) -> Self {
+        if let Some(last) = &note.last {
+            standing.set_applied(last);
+        }
+        Self {
+            state,
+            store,
+            note,
+            observer,
+            standing,
+            flusher,
+        }
+    }
+
+    fn apply_entry(&mut self, entry: Entry) -> io::Result<Vec<Outcome>> {
+        let records = match entry.payload {
+            Payload::Normal(proposal) => {
+                stored::records(proposal.stored).map_err(io::Error::other)?
+            }
+            Payload::Blank => Vec::new(),
+            Payload::Membership(membership) => {
+                self.note.membership = StoredMembership::new(Some(entry.log_id), membership);
+                Vec::new()
+            }
+        };
+        self.note.last = Some(entry.log_id);
+        let position = position_after(entry.log_id.index);
+        let applied = self
+            .state
+            .apply(position, self.note.encode(), &records)
+            .map_err(io::Error::other)?;
+        self.standing.set_applied(&entry.log_id);
+        self.tell_flusher(&applied);
+        self.observer.applied(&applied);
+        Ok(applied.outcomes)
+    }
+
+    fn tell_flusher(&self, applied: &Applied) {
+        let unflushed = self.store.sizes().unflushed_bytes;
+        self.standing.set_unflushed_bytes(unflushed);
+        self.flusher.applied(unflushed);
+        if applied.compacted.is_some() {
+            self.flusher.compact();
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.note.last, self.note.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let outcomes = self.apply_entry(entry)?;
+            if let Some(responder) = responder {
+                responder.send(outcomes);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder(self.flusher.clone())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        _data: SnapshotData,
+    ) -> io::Result<()> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("no snapshot can be installed yet: {meta}"),
+        ))
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        Ok(self.flusher.last_flush().map(Snapshot::from))
+    }
+}
+
+/// Makes the store's last flush known as a snapshot, after one more flush.
+pub(crate) struct Builder(flusher::Handle);
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let note = self.0.flush().await?;
+        Ok(Snapshot::from(note))
+    }
+}

@@ -1,0 +1,84 @@
+//! Where this member stands, in words that any thread may read without asking the core: what it has applied, whether it
+//! leads, and how much waits for the disk.
+//!
+//! Written by the log storage, the state machine, the flusher and the leadership task; read by `Consensus`.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::type_config::{LogId, Membership};
+
+/// A count of log entries: the index of the next one. Zero means none, since the first index is zero.
+pub(crate) type Position = u64;
+
+/// The position after the entry at `index`.
+pub(crate) fn position_after(index: u64) -> Position {
+    index + 1
+}
+
+/// See the file's head.
+#[derive(Default)]
+pub(crate) struct Standing {
+    applied: AtomicU64,
+    /// Of the last entry that was applied.
+    applied_term: AtomicU64,
+    /// The term in which this member leads, with everything from earlier terms applied; otherwise zero.
+    leading_term: AtomicU64,
+    lone_voter: AtomicBool,
+    unflushed_bytes: AtomicU64,
+    /// An entry of another term than the one before was applied.
+    pub(crate) term_applied: Notify,
+}
+
+impl Standing {
+    pub(crate) fn set_applied(&self, last: &LogId) {
+        self.applied
+            .store(position_after(last.index), Ordering::Release);
+        if self
+            .applied_term
+            .swap(last.leader_id.term, Ordering::AcqRel)
+            != last.leader_id.term
+        {
+            self.term_applied.notify_one();
+        }
+    }
+
+    pub(crate) fn applied(&self) -> Position {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn applied_term(&self) -> u64 {
+        self.applied_term.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_leading(&self, term: Option<u64>) {
+        self.leading_term
+            .store(term.unwrap_or(0), Ordering::Release);
+    }
+
+    /// Takes note of the membership in force: in Raft it is so from the moment that it stands in the log.
+    pub(crate) fn set_membership(&self, membership: &Membership) {
+        let lone =
+            matches!(membership.get_joint_config().as_slice(), [voters] if voters.len() == 1);
+        self.lone_voter.store(lone, Ordering::Release);
+    }
+
+    pub(crate) fn is_lone_voter(&self) -> bool {
+        self.lone_voter.load(Ordering::Acquire)
+    }
+
+    /// Whether this member's applied state is current without asking anybody: no other member can lead, and nothing
+    /// that was acknowledged in an earlier term is missing. (An entry is applied here before it is acknowledged.)
+    pub(crate) fn reads_are_current(&self) -> bool {
+        self.is_lone_voter() && self.leading_term.load(Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn set_unflushed_bytes(&self, bytes: u64) {
+        self.unflushed_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        self.unflushed_bytes.load(Ordering::Relaxed)
+    }
+}
