@@ -27,6 +27,9 @@ pub(crate) fn verify(read: &impl Read, lessor: &Lessor, request: &PutRequest) ->
 }
 
 /// Writes. Only reading the store can fail, and only before anything is written.
+///
+/// A key to keep something of may be gone by now: deleted earlier in the same transaction, where [`crate::check`] does
+/// not see the overlap. Then there is no value and no lease to keep; etcd's members crash on such a transaction.
 pub(crate) fn write(
     txn: &mut Txn<'_>,
     lessor: &Lessor,

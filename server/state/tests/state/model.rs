@@ -61,7 +61,7 @@ impl Model {
             keys: None,
         };
         let outcome = match record.kind() {
-            RecordKind::Put => draft.put(&decode(payload()), true).map(Reply::Put),
+            RecordKind::Put => draft.put(&decode(payload())).map(Reply::Put),
             RecordKind::DeleteRange => Ok(Reply::DeleteRange(draft.delete(&decode(payload())))),
             RecordKind::Txn => draft.txn(&decode(payload())).map(Reply::Txn),
             RecordKind::Compaction => draft.compact(&decode(payload())).map(Reply::Compaction),
@@ -208,30 +208,19 @@ impl Draft<'_> {
         )
     }
 
-    fn put(&mut self, request: &PutRequest, lease_first: bool) -> Result<PutResponse, Refusal> {
-        let lease = || match request.lease {
-            0 => Ok(()),
-            id => self
-                .model
-                .leases
-                .get(&id)
-                .map(|_| ())
-                .ok_or(Refusal::LeaseNotFound),
-        };
+    fn put(&mut self, request: &PutRequest) -> Result<PutResponse, Refusal> {
+        if request.lease != 0 && !self.model.leases.contains_key(&request.lease) {
+            return Err(Refusal::LeaseNotFound);
+        }
+        let keeps = request.ignore_value || request.ignore_lease;
+        if keeps && !self.now().contains_key(&request.key) {
+            return Err(Refusal::KeyNotFound);
+        }
+        Ok(self.write(request))
+    }
+
+    fn write(&mut self, request: &PutRequest) -> PutResponse {
         let before = self.now().get(&request.key).cloned();
-        let missing = (request.ignore_value || request.ignore_lease) && before.is_none();
-        let key = || {
-            if missing {
-                Err(Refusal::KeyNotFound)
-            } else {
-                Ok(())
-            }
-        };
-        if lease_first {
-            lease().and_then(|()| key())
-        } else {
-            key().and_then(|()| lease())
-        }?;
         let old = before.clone().unwrap_or_default();
         let (keys, revision) = self.writing();
         let kv = KeyValue {
@@ -255,10 +244,10 @@ impl Draft<'_> {
             },
         };
         keys.insert(kv.key.clone(), kv);
-        Ok(PutResponse {
+        PutResponse {
             header: self.header(),
             prev_kv: before.filter(|_| request.prev_kv),
-        })
+        }
     }
 
     fn delete(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
@@ -358,9 +347,7 @@ impl Draft<'_> {
                     let written = self.keys.as_ref();
                     Response::ResponseRange(self.model.range_in(written, range).expect("verified"))
                 }
-                Request::RequestPut(put) => {
-                    Response::ResponsePut(self.put(put, false).expect("verified"))
-                }
+                Request::RequestPut(put) => Response::ResponsePut(self.write(put)),
                 Request::RequestDeleteRange(delete) => {
                     Response::ResponseDeleteRange(self.delete(delete))
                 }

@@ -69,6 +69,18 @@ fn a_key_can_be_put_and_deleted_where_etcd_does_not_see_the_overlap() {
 }
 
 #[test]
+fn nothing_is_kept_of_a_key_that_the_transaction_deleted_before() {
+    let kept = PutRequest {
+        ignore_value: true,
+        ..put_of("b", "")
+    };
+    let request = then([op(delete_of("a", "\0")), op(kept), op(range_of("b", ""))]);
+    let mut machine = two_keys();
+    machine.script([(txn(&request), "@5 then {@5 -2; @5; @5 #1 b=[5.5.1]}")]);
+    assert!(machine.reader.lease_keys(7).is_empty());
+}
+
+#[test]
 fn compares_decide_the_branch() {
     let cases: [(Compare, bool); 33] = [
         (compare("a", "", Equal, Version(2)), true),
