@@ -22,6 +22,8 @@ pub struct Flusher {
     pub(crate) shared: Arc<Shared>,
     pub(crate) durable: Durable,
     pub(crate) checkpoints: Checkpoints,
+    /// What the last step of physical compaction went towards; none in a store just opened.
+    pub(crate) walk_target: Option<i64>,
     /// Environments that readers may still use; removed here once they do not.
     pub(crate) retired: Vec<Arc<Environment>>,
     pub(crate) last_env: EnvNumber,
