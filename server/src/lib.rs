@@ -2,7 +2,6 @@
 
 pub mod config;
 pub mod error;
-pub mod lease;
 pub mod net;
 pub mod watch;
 
