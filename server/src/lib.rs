@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod error;
+pub mod lease;
 pub mod net;
 pub mod watch;
 

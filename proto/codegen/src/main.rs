@@ -91,3 +91,26 @@ fn check(checked_in: &Path, fresh: &BTreeMap<String, String>) -> Result<()> {
         "proto/src/generated is stale: run `cargo run -p keystead-codegen` and check the result in"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checked_in_files_are_what_the_proto_files_give() -> Result<()> {
+        let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        check(&proto.join("src/generated"), &generate(&proto)?)
+    }
+
+    #[test]
+    fn a_changed_or_left_over_file_is_stale() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let fresh = BTreeMap::from([("a.rs".to_owned(), "mod a;".to_owned())]);
+        write(dir.path(), &fresh)?;
+        check(dir.path(), &fresh)?;
+        fs::write(dir.path().join("b.rs"), "")?;
+        assert!(check(dir.path(), &fresh).is_err());
+        write(dir.path(), &fresh)?;
+        check(dir.path(), &fresh)
+    }
+}

@@ -156,7 +156,11 @@ impl Flusher {
 /// Reads the checkpoint in `dir`, and the revision of its cut. None when it is absent, damaged or of no use.
 pub(crate) fn read(dir: &Path, durable: &Durable) -> Option<(Index, i64)> {
     let file = File::open(dir.join(FILE)).ok()?;
-    let (index, cut) = read_checkpoint(&mut BufReader::with_capacity(BUFFER_BYTES, file)).ok()?;
+    let (index, cut) = read_checkpoint(
+        &mut BufReader::with_capacity(BUFFER_BYTES, file),
+        durable.compacted,
+    )
+    .ok()?;
     let usable = cut <= durable.revision && cut >= durable.walk.main;
     usable.then_some((index, cut))
 }

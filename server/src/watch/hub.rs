@@ -38,7 +38,7 @@ use super::inbox::{Inbox, Posts};
 use super::message::{Head, fragments};
 use super::registry::Registry;
 use super::stream::Stream;
-use super::wait::Waits;
+use super::wait::{Changes, Waits};
 
 /// Writes the ResponseHeader of watch messages.
 pub trait Headers {
@@ -135,6 +135,11 @@ impl<H: History> Hub<H> {
             .streams
             .insert(StreamState::default()) as u32;
         Stream::new(self.clone(), slot)
+    }
+
+    /// A handle that waits for changes through this hub.
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.inbox.clone())
     }
 
     /// Takes what arrives in the inbox, for ever. One task per shard runs this.

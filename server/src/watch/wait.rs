@@ -50,7 +50,7 @@ pub struct Changes {
 
 impl Changes {
     /// Waits through the hub that reads `inbox`.
-    pub fn new(inbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
         Changes {
             inbox,
             tickets: Arc::default(),

@@ -48,14 +48,20 @@ pub type Outcome = Result<Reply, Refusal>;
 
 /// The answer to one record. A header carries the revision alone; the server adds ids and term.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
 pub enum Reply {
+    /// A key was written.
     Put(PutResponse),
+    /// A range was deleted.
     DeleteRange(DeleteRangeResponse),
+    /// A transaction ran.
     Txn(TxnResponse),
+    /// History was given up.
     Compaction(CompactionResponse),
+    /// A lease began.
     LeaseGrant(LeaseGrantResponse),
+    /// A lease ended.
     LeaseRevoke(LeaseRevokeResponse),
+    /// Alarms were listed, raised or disarmed.
     Alarm(AlarmResponse),
     /// A record that answers nothing of its own.
     Done {

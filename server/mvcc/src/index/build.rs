@@ -27,17 +27,13 @@ pub struct Builder<const FANOUT: usize> {
     entries: Vec<Entry>,
     last: Vec<u8>,
     newest: i64,
-}
-
-impl<const FANOUT: usize> Default for Builder<FANOUT> {
-    fn default() -> Self {
-        Self::new()
-    }
+    compacted: i64,
 }
 
 impl<const FANOUT: usize> Builder<FANOUT> {
-    /// A builder that has no keys yet.
-    pub fn new() -> Self {
+    /// A builder that has no keys yet, and drops what compaction at `compacted` makes unreadable: the
+    /// keys' compaction was long ago and does not come again.
+    pub fn new(compacted: i64) -> Self {
         Self {
             leaves: Vec::new(),
             lows: Vec::new(),
@@ -46,6 +42,7 @@ impl<const FANOUT: usize> Builder<FANOUT> {
             entries: Vec::new(),
             last: Vec::new(),
             newest: 0,
+            compacted,
         }
     }
 
@@ -65,6 +62,11 @@ impl<const FANOUT: usize> Builder<FANOUT> {
         if !first && key <= self.last.as_slice() {
             return Err(Unordered);
         }
+        self.newest = self.newest.max(revision.main);
+        let mut entry = Entry::with_older(revision, head, older);
+        if !entry.compact(self.compacted) {
+            return Ok(());
+        }
         if self.entries.len() == FANOUT || self.keys.len() > LEAF_KEY_BYTES {
             self.close_leaf();
         }
@@ -73,8 +75,7 @@ impl<const FANOUT: usize> Builder<FANOUT> {
         }
         self.keys.extend_from_slice(key);
         self.ends.push(self.keys.len() as u32);
-        self.entries.push(Entry::with_older(revision, head, older));
-        self.newest = self.newest.max(revision.main);
+        self.entries.push(entry);
         self.last.clear();
         self.last.extend_from_slice(key);
         Ok(())

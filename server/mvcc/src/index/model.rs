@@ -217,7 +217,8 @@ fn restarted<const F: usize>(model: &Model, index: &KeyIndex<F>, percent: i64) -
     let mut stream = Vec::new();
     let mut checkpoint = Checkpoint::new(cut);
     while checkpoint.step(index, &mut stream) {}
-    let (mut index, read_cut) = read_checkpoint::<F>(&mut stream.as_slice()).expect("just written");
+    let (mut index, read_cut) =
+        read_checkpoint::<F>(&mut stream.as_slice(), model.compacted).expect("just written");
     assert_eq!(read_cut, cut);
     let mut rows = Vec::new();
     for (key, versions) in &model.keys {
@@ -383,7 +384,7 @@ fn counts_reach_back_through_the_journal_and_no_further() {
 
 #[test]
 fn a_bulk_build_refuses_keys_that_do_not_ascend() {
-    let mut builder = Builder::<4>::new();
+    let mut builder = Builder::<4>::new(-1);
     let revision = Revision::new(2, 0);
     assert!(builder.push(b"", revision, None, &[]).is_ok());
     assert!(builder.push(b"b", revision, None, &[]).is_ok());

@@ -13,9 +13,10 @@ use super::range::{Cursor, KeyRange};
 use super::tree::Tree;
 use crate::revision::{Meta, Revision};
 
-/// Counting walks the keys rather than the journal when the journal has this many times more
-/// changes to look at than there are live keys.
-const JOURNAL_TO_KEYS: u64 = 4;
+/// Counting walks the keys in pieces when the journal has more changes to look at than this, or this
+/// many times more than there are live keys: the journal is read in one go.
+const MOST_CHANGES: u64 = 64 * 1024;
+const CHANGES_PER_KEY: u64 = 4;
 
 impl<const FANOUT: usize> KeyIndex<FANOUT> {
     /// The facts of the newest version of `key`, published or not; none when it is deleted.
@@ -82,7 +83,11 @@ impl<const FANOUT: usize> KeyIndex<FANOUT> {
             return Some(newest);
         }
         let changes = self.journal.changes_since(at)? as u64;
-        if changes > newest.saturating_mul(JOURNAL_TO_KEYS).max(256) {
+        if changes
+            > newest
+                .saturating_mul(CHANGES_PER_KEY)
+                .clamp(256, MOST_CHANGES)
+        {
             return None;
         }
         let growth = self.journal.growth_since(at, |key| range.contains(key));

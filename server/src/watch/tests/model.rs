@@ -12,7 +12,7 @@ use keystead_mvcc::{KeyValueRef, ReadError, Revision, Row};
 use keystead_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use prost::Message;
 
-use crate::watch::{Create, Headers, History, Hub, Inbox, Limits, Publisher, Stream};
+use crate::watch::{Create, Headers, History, Hub, Limits, Publisher, Stream};
 
 /// A change of one key: a value, or none for a deletion.
 pub(super) type Change = (u8, Option<Bytes>);
@@ -190,7 +190,6 @@ impl Headers for PlainHeaders {
 pub(super) struct Member {
     pub(super) model: Model,
     pub(super) publisher: Publisher,
-    pub(super) inbox: Arc<Inbox>,
     pub(super) hub: Rc<Hub<Model>>,
 }
 
@@ -198,12 +197,15 @@ impl Member {
     pub(super) fn new(limits: Limits) -> Self {
         let model = Model::new();
         let (publisher, inboxes) = Publisher::new(1);
-        let inbox = inboxes[0].clone();
-        let hub = Hub::new(model.clone(), Box::new(PlainHeaders), inbox.clone(), limits);
+        let hub = Hub::new(
+            model.clone(),
+            Box::new(PlainHeaders),
+            inboxes[0].clone(),
+            limits,
+        );
         Member {
             model,
             publisher,
-            inbox,
             hub,
         }
     }

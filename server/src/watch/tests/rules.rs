@@ -4,7 +4,7 @@ use bytes::Bytes;
 use keystead_proto::etcdserverpb::WatchResponse;
 
 use super::model::{Member, create, drain, now, poll, put};
-use crate::watch::{Changes, Counts, Create, History, Limits, Span, WaitError};
+use crate::watch::{Counts, Create, History, Limits, Span, WaitError};
 
 fn member() -> Member {
     Member::new(Limits::new(1 << 20))
@@ -509,7 +509,7 @@ async fn a_wait_ends_with_the_first_revision_of_its_span() {
     let member = member();
     member.put(&[put(1, "a"), put(2, "b")]);
     member.put(&[put(1, "c")]);
-    let changes = Changes::new(member.inbox.clone());
+    let changes = member.hub.changes();
     let local = tokio::task::LocalSet::new();
     let hub = member.hub.clone();
     local.spawn_local(async move { hub.run().await });

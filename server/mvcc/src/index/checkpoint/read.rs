@@ -11,7 +11,8 @@ use crate::index::KeyIndex;
 use crate::index::build::Builder;
 use crate::revision::{Meta, Revision, Version};
 
-/// Reads a checkpoint to its end frame; gives the index and the revision of the cut.
+/// Reads a checkpoint to its end frame; gives the index, without what compaction at `compacted` makes
+/// unreadable, and the revision of the cut.
 ///
 /// What follows the end frame is not read.
 ///
@@ -19,9 +20,10 @@ use crate::revision::{Meta, Revision, Version};
 /// See [`CheckpointError`]; nothing was built.
 pub fn read_checkpoint<const FANOUT: usize>(
     input: &mut dyn Read,
+    compacted: i64,
 ) -> Result<(KeyIndex<FANOUT>, i64), CheckpointError> {
     let mut frame = Vec::new();
-    let mut builder = Builder::new();
+    let mut builder = Builder::new(compacted);
     let mut entries = 0;
     let cut = read_head(read_frame(input, &mut frame)?)?;
     loop {

@@ -16,7 +16,7 @@ fn written(index: &Index, cut: i64) -> Vec<u8> {
 }
 
 fn read(stream: &[u8]) -> Result<(Index, i64), CheckpointError> {
-    read_checkpoint(&mut &*stream)
+    read_checkpoint(&mut &*stream, -1)
 }
 
 /// Keys with every kind of past: one version, many, leases, tombstones, revisions above 2^32.
@@ -111,6 +111,24 @@ fn the_first_format_is_still_read() {
             .is_some_and(|version| version.tombstone)
     );
     assert_eq!(written(&index, 7), stream);
+}
+
+#[test]
+fn what_was_compacted_since_is_not_read_back() {
+    let mut index = Index::new();
+    index.put(b"dead", Revision::new(2, 0), 0);
+    index.put(b"old", Revision::new(3, 0), 0);
+    index.put(b"old", Revision::new(4, 0), 0);
+    index.delete(b"dead", Revision::new(5, 0));
+    index.put(b"young", Revision::new(6, 0), 0);
+    let stream = written(&index, 6);
+    let (again, _) = read_checkpoint::<64>(&mut &*stream, 6).expect("just written");
+    for key in [&b"dead"[..], b"old", b"young"] {
+        index.compact_key(key, 6);
+    }
+    assert!(again.version_at(b"dead", 6).is_none());
+    assert_eq!((again.live_keys(), again.newest()), (2, 6));
+    assert_eq!(written(&again, 6), written(&index, 6));
 }
 
 #[test]

@@ -1,0 +1,16 @@
+//! follow. What leases exist is replicated state; here is only how much longer each may live.
+//!
+//! ```text
+//! applier --LeaseChange--> Lessor <--renew-- LeaseKeepAlive
+//!                            |
+//!                   scan every 500 ms: expired --> revoke through the log --> LeaseChange
+//! ```
+
+mod clock;
+mod deadlines;
+mod lessor;
+mod reaper;
+
+pub use clock::{BootClock, Clock};
+pub use lessor::{Lessor, Remaining, Renewal};
+pub use reaper::{Revoke, reap};

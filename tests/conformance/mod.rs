@@ -1,0 +1,17 @@
+//! The same steps on real etcd and on Keystead, with equal answers, codes and texts. One file a service, and `programs`
+//! for what nobody thought of.
+
+mod cluster;
+mod compaction;
+mod election;
+mod health;
+mod lease;
+mod limits;
+mod lock;
+mod maintenance;
+mod programs;
+mod put_delete;
+mod range;
+mod requests;
+mod txn;
+mod watch;

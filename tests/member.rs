@@ -1,0 +1,5 @@
+//! Tests of the whole member, each against a server of its own. `conformance` runs every step on real etcd too and
+//! compares what came back; `crash` kills the member under load. They need the binary: `cargo build -p keystead`.
+
+mod conformance;
+mod crash;

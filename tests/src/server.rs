@@ -1,0 +1,288 @@
+//! A server process on 127.0.0.1, on free ports, with its data in a temporary directory. It is killed when dropped.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use keystead_proto::etcdserverpb::RangeRequest;
+use keystead_proto::etcdserverpb::kv_client::KvClient;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+/// How long a server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The exit code by which tests/oracle/build says that there is nothing to build with.
+const SKIPPED: i32 = 77;
+
+/// Which program a [`Server`] runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Real etcd, built by tests/oracle/build.
+    Etcd,
+    /// The binary under test: `KEYSTEAD_BIN`, or the one beside the running tests.
+    Keystead,
+}
+
+/// A running member, or one that was stopped and can be started again on the same data.
+pub struct Server {
+    kind: Kind,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    directory: TempDir,
+    client: SocketAddr,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// Starts a fresh server with more arguments than the usual; `None` when it is etcd and there is none.
+    pub async fn start(
+        kind: Kind,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Option<Server> {
+        let program = match kind {
+            Kind::Etcd => oracle()?.join("etcd"),
+            Kind::Keystead => keystead(),
+        };
+        let directory = tempfile::Builder::new()
+            .prefix("keystead-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        let (client, peer) = (free_address(), free_address());
+        let mut all = flags(directory.path(), client, peer);
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        let environment = environment
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut server = Server {
+            kind,
+            program,
+            arguments: all,
+            environment,
+            directory,
+            client,
+            process: None,
+        };
+        server.restart().await;
+        Some(server)
+    }
+
+    /// A fresh etcd with its defaults, or `None`.
+    pub async fn etcd() -> Option<Server> {
+        Server::start(Kind::Etcd, &[], &[]).await
+    }
+
+    /// A fresh Keystead with its defaults.
+    pub async fn keystead() -> Server {
+        Server::start(Kind::Keystead, &[], &[])
+            .await
+            .expect("only etcd may be missing")
+    }
+
+    /// Which program it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The client address.
+    pub fn address(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// The directory that holds the data directory and the log.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts the stopped server on the data it has, and waits until it answers a linearizable read.
+    pub async fn restart(&mut self) {
+        self.stop_by("KILL");
+        self.process = Some(self.spawn());
+        let begin = Instant::now();
+        while let Err(status) = self.answers().await {
+            let gone = self
+                .process
+                .as_mut()
+                .expect("it was spawned")
+                .try_wait()
+                .expect("its state is readable");
+            if gone.is_some() || begin.elapsed() > PATIENCE {
+                panic!(
+                    "{:?} did not come up ({status}, {gone:?}); its log:\n{}",
+                    self.kind,
+                    self.log()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends it as a crash would (kill -9) and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.stop_by("KILL");
+    }
+
+    /// Asks it to end (SIGTERM) and gives its exit status.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.stop_by("TERM").expect("the server was running")
+    }
+
+    /// A connection of its own; connects on first use.
+    pub fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.client))
+            .expect("an address is a URL")
+            .connect_lazy()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    fn spawn(&self) -> Child {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the log can be written");
+        // setpriv lets the kernel end the server should the tests be killed before they could.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(&self.program);
+        if self.program.file_name().is_some_and(|name| name != "etcd") {
+            command.arg("serve");
+        }
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned());
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log);
+        command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.program.display()))
+    }
+
+    async fn answers(&self) -> Result<(), tonic::Status> {
+        let mut client = KvClient::new(self.channel());
+        let read = client.range(RangeRequest {
+            key: "ready".into(),
+            ..Default::default()
+        });
+        let answer = tokio::time::timeout(Duration::from_secs(2), read).await;
+        answer
+            .unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in 2 s")))
+            .map(|_| ())
+    }
+
+    fn stop_by(&mut self, signal: &str) -> Option<ExitStatus> {
+        let mut process = self.process.take()?;
+        let sent = Command::new("kill")
+            .args(["-s", signal, &process.id().to_string()])
+            .status();
+        sent.expect("kill is part of every system");
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = process.try_wait().expect("its state is readable") {
+                return Some(status);
+            }
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "SIG{signal} did not end the server; its log:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if thread::panicking() && self.kind == Kind::Keystead {
+            eprintln!("--- the end of Keystead's log ---\n{}", tail(&self.log()));
+        }
+    }
+}
+
+/// What etcd and Keystead are both started with.
+fn flags(directory: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
+    let pairs = [
+        ("--name", "default".to_owned()),
+        ("--data-dir", directory.join("data").display().to_string()),
+        ("--listen-client-urls", format!("http://{client}")),
+        ("--advertise-client-urls", format!("http://{client}")),
+        ("--listen-peer-urls", format!("http://{peer}")),
+        ("--initial-advertise-peer-urls", format!("http://{peer}")),
+        ("--initial-cluster", format!("default=http://{peer}")),
+    ];
+    pairs
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
+}
+
+fn free_address() -> SocketAddr {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    probe.local_addr().expect("a bound socket has an address")
+}
+
+/// The directory of etcd's programs, built on the first call of a process.
+fn oracle() -> Option<PathBuf> {
+    static BUILT: std::sync::OnceLock<Option<PathBuf>> = std::sync::OnceLock::new();
+    let build = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/build");
+        let output = Command::new(script)
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("tests/oracle/build can be run");
+        if output.status.code() == Some(SKIPPED) {
+            return None;
+        }
+        assert!(output.status.success(), "tests/oracle/build failed");
+        Some(PathBuf::from(
+            String::from_utf8_lossy(&output.stdout).trim(),
+        ))
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+fn keystead() -> PathBuf {
+    if let Some(chosen) = env::var_os("KEYSTEAD_BIN") {
+        return chosen.into();
+    }
+    // target/PROFILE/deps/member-HASH: the binary of the same profile, else the release build.
+    let here = env::current_exe().expect("the running test has a path");
+    let profile = here
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests run from target/PROFILE/deps");
+    let candidates = [
+        profile.join("keystead"),
+        profile.with_file_name("release").join("keystead"),
+    ];
+    let built = candidates.iter().find(|path| path.exists());
+    built.cloned().unwrap_or_else(|| {
+        panic!(
+            "{} is missing: cargo build -p keystead",
+            candidates[0].display()
+        )
+    })
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}

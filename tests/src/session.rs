@@ -1,0 +1,147 @@
+//! One script's conversation with one server. Every request and its blurred answer is a line of the transcript; a
+//! script that ran on etcd and on Keystead passes when the transcripts are equal.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::server::Server;
+use crate::unary::Unary;
+use crate::watch::WatchStream;
+
+/// No step of a script may take longer.
+const STEP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A connection to one server, and what was said over it.
+pub struct Session {
+    server: Server,
+    channel: Channel,
+    transcript: Vec<String>,
+}
+
+impl Session {
+    /// Takes the server over; it ends with the session.
+    pub fn new(server: Server) -> Session {
+        let channel = server.channel();
+        Session {
+            server,
+            channel,
+            transcript: Vec::new(),
+        }
+    }
+
+    /// The server.
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// The connection that all calls share.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Calls an RPC and writes down the answer, or the code and text of the refusal.
+    pub async fn call<R: Unary>(&mut self, request: R) -> Result<R::Answer, Status> {
+        let asked = brief(&request);
+        let answer = within(&asked, request.send(self.channel())).await;
+        match answer {
+            Ok(mut answer) => {
+                R::blur(&mut answer);
+                self.note(format!("{asked}\n    => {}", brief(&answer)));
+                Ok(answer)
+            }
+            Err(status) => {
+                self.refusal(&asked, &status);
+                Err(status)
+            }
+        }
+    }
+
+    /// Opens a watch stream.
+    pub fn watch(&self) -> WatchStream {
+        WatchStream::open(self.channel())
+    }
+
+    /// Writes a line of the script's own.
+    pub fn note(&mut self, line: impl Into<String>) {
+        self.transcript.push(line.into());
+    }
+
+    /// Writes down a refusal that a script met outside [`Session::call`].
+    pub fn refusal(&mut self, asked: &str, status: &Status) {
+        self.note(format!("{asked}\n    => {}", refusal(status)));
+    }
+}
+
+/// A refusal as the transcript has it: code and text.
+fn refusal(status: &Status) -> String {
+    // Which part of an answer a broken connection loses is chance; that it broke is not.
+    let text = if status.code() == Code::Unknown && status.message().contains("transport") {
+        "the connection broke"
+    } else {
+        status.message()
+    };
+    format!("{:?}: {text}", status.code())
+}
+
+/// Long values say nothing more than their beginning and length.
+fn brief(value: &impl Debug) -> String {
+    const SHOWN: usize = 4000;
+    let text = format!("{value:?}");
+    match text.char_indices().nth(SHOWN) {
+        Some((cut, _)) => format!("{}… ({} more)", &text[..cut], text.len() - cut),
+        None => text,
+    }
+}
+
+/// Waits for a step, but not for ever.
+pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> T {
+    tokio::time::timeout(STEP_LIMIT, step)
+        .await
+        .unwrap_or_else(|_| panic!("no answer within {STEP_LIMIT:?}: {what}"))
+}
+
+/// Runs a script on a fresh etcd and on a fresh Keystead and compares the transcripts.
+///
+/// # Panics
+/// At the first difference, with the lines before it. Without an etcd it says that it was skipped.
+pub async fn on_both(script: impl AsyncFn(&mut Session)) {
+    let Some(etcd) = Server::etcd().await else {
+        println!("skipped: there is no etcd to compare with");
+        return;
+    };
+    let keystead = Server::keystead().await;
+    let (expected, actual) = tokio::join!(transcript(etcd, &script), transcript(keystead, &script));
+    compare(&expected, &actual);
+}
+
+async fn transcript(server: Server, script: &impl AsyncFn(&mut Session)) -> Vec<String> {
+    let mut session = Session::new(server);
+    script(&mut session).await;
+    session.transcript
+}
+
+fn compare(etcd: &[String], keystead: &[String]) {
+    const CONTEXT: usize = 4;
+    let length = etcd.len().max(keystead.len());
+    let Some(first) = (0..length).find(|&line| etcd.get(line) != keystead.get(line)) else {
+        return;
+    };
+    let before = etcd[first.saturating_sub(CONTEXT)..first].join("\n");
+    let line = |side: &[String]| {
+        side.get(first)
+            .cloned()
+            .unwrap_or_else(|| "(nothing)".to_owned())
+    };
+    let differing = (first..length)
+        .filter(|&line| etcd.get(line) != keystead.get(line))
+        .count();
+    panic!(
+        "{differing} of {length} lines differ, first line {first}\n{before}\n--- etcd\n{}\n--- keystead\n{}\n",
+        line(etcd),
+        line(keystead)
+    );
+}
