@@ -57,12 +57,15 @@ impl<const FANOUT: usize> Tree<FANOUT> {
         if leaves.is_empty() {
             return Self::new();
         }
-        let mut level: Vec<(NodeId, u64)> = (0..)
-            .zip(&leaves)
-            .map(|(id, leaf)| (id, leaf.live_in(0, leaf.len())))
+        let (mut arena, mut inners) = (Arena::new(), Arena::new());
+        let mut level: Vec<(NodeId, u64)> = leaves
+            .into_iter()
+            .map(|leaf| {
+                let live = leaf.live_in(0, leaf.len());
+                (arena.add(leaf), live)
+            })
             .collect();
         let live = level.iter().map(|(_, live)| live).sum();
-        let mut inners = Arena::new();
         let mut height = 0;
         while level.len() > 1 {
             let parents = level.chunks(FANOUT).zip(lows.chunks(FANOUT));
@@ -77,7 +80,7 @@ impl<const FANOUT: usize> Tree<FANOUT> {
             height += 1;
         }
         Self {
-            leaves: Arena::of(leaves),
+            leaves: arena,
             inners,
             root: level[0].0,
             height,
