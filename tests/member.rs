@@ -1,5 +1,6 @@
 //! Tests of the whole member, each against a server of its own. `conformance` runs every step on real etcd too and
-//! compares what came back; `crash` kills the member under load. They need the binary: `cargo build -p keystead`.
+//! compares what came back; `crash` kills the member under load; `bounds` holds memory and files to theirs. They need the binary: `cargo build -p keystead`.
 
+mod bounds;
 mod conformance;
 mod crash;

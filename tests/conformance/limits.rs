@@ -1,8 +1,10 @@
 //! Requests that are too large, too deep or unknown; and that the server goes on after them.
 
 use keystead_proto::etcdserverpb::auth_client::AuthClient;
+use keystead_proto::etcdserverpb::kv_client::KvClient;
 use keystead_proto::etcdserverpb::{AuthStatusRequest, TxnRequest};
-use keystead_tests::on_both;
+use keystead_tests::{Session, on_both};
+use tonic::codegen::http::uri::PathAndQuery;
 
 use super::requests::{get, op, put, txn};
 
@@ -57,6 +59,90 @@ async fn auth_is_off_until_it_is_enabled() {
             }
             Err(status) => s.refusal("auth status", &status),
         }
+    })
+    .await;
+}
+
+/// Calls a path that no generated client knows.
+async fn call_path(s: &mut Session, path: &'static str) {
+    let mut client = tonic::client::Grpc::new(s.channel());
+    client.ready().await.expect("the server is up");
+    let codec = tonic_prost::ProstCodec::<AuthStatusRequest, AuthStatusRequest>::default();
+    let request = tonic::Request::new(AuthStatusRequest {});
+    if let Err(status) = client
+        .unary(request, PathAndQuery::from_static(path), codec)
+        .await
+    {
+        s.refusal(path, &status);
+    }
+}
+
+#[tokio::test]
+async fn unknown_methods_and_services_are_unimplemented_by_name() {
+    on_both(async |s| {
+        for path in [
+            "/etcdserverpb.KV/Nothing",
+            "/etcdserverpb.Nothing/Range",
+            "/nothing",
+            "/",
+            "/a/b/c",
+            "//",
+        ] {
+            call_path(s, path).await;
+        }
+        call_path(
+            s,
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        )
+        .await;
+        s.call(get("k")).await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn metadata_that_asks_for_a_leader_or_names_a_version_changes_no_answer() {
+    on_both(async |s| {
+        for (name, value) in [
+            ("hasleader", "true"),
+            ("hasleader", "false"),
+            ("client-api-version", "3.6"),
+        ] {
+            let mut request = tonic::Request::new(get("k"));
+            request
+                .metadata_mut()
+                .insert(name, value.parse().expect("plain text"));
+            let answer = KvClient::new(s.channel()).range(request).await;
+            s.note(format!(
+                "{name} {value}: {:?}",
+                answer
+                    .map(|answer| answer.into_inner().count)
+                    .map_err(|e| e.code())
+            ));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ten_thousand_cancelled_calls_disturb_nobody() {
+    on_both(async |s| {
+        for batch in 0..100 {
+            let calls = (0..100).map(|number| {
+                let mut client = KvClient::new(s.channel());
+                let request = put(&format!("cancelled-{batch}-{number}"), "v");
+                // Long enough to be sent, too short to be answered: dropping the call resets its stream.
+                async move {
+                    tokio::time::timeout(std::time::Duration::from_micros(200), client.put(request))
+                        .await
+                        .is_ok()
+                }
+            });
+            futures::future::join_all(calls).await;
+        }
+        // How many of them were applied is chance: only that the next one is answered is compared.
+        let answer = KvClient::new(s.channel()).put(put("after", "v")).await;
+        s.note(format!("answered: {}", answer.is_ok()));
     })
     .await;
 }

@@ -13,6 +13,7 @@ mod maintenance;
 mod programs;
 mod put_delete;
 mod range;
-mod requests;
+mod range_stream;
+pub mod requests;
 mod txn;
 mod watch;

@@ -1,5 +1,6 @@
 //! kill -9 under load, over and over: every acknowledged write is there afterwards with its revision, a txn is there
-//! whole or not at all, and no revision is given twice. `KEYSTEAD_CRASH_CYCLES` makes the run longer;
+//! whole or not at all, and no revision is given twice. `KEYSTEAD_CRASH_CYCLES` or `KEYSTEAD_TEST_LONG`
+//! make the run longer;
 //! `KEYSTEAD_SEED` replays the moments of the kills. A kill proves recovery, not fsync: the page cache survives it.
 
 use std::collections::HashMap;
@@ -16,15 +17,36 @@ use keystead_tests::{Kind, Random, Server, Unary};
 use tonic::transport::Channel;
 
 const CYCLES: u64 = 60;
+const LONG_CYCLES: u64 = 1000;
 const WRITERS: u64 = 8;
 /// A small store must be back within this.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
-/// Arguments that make every mechanism turn over often.
-const TINY_LIMITS: [(&str, &str); 0] = [];
+/// Limits so small that segments are recycled, the ring trimmed and the index saved many times in a run.
+const TINY_LIMITS: [&str; 10] = [
+    "--wal-segment-bytes",
+    "65536",
+    "--ring-bytes",
+    "16384",
+    "--flush-interval",
+    "10ms",
+    "--flush-bytes",
+    "16384",
+    "--checkpoint-interval",
+    "1s",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_load_loses_no_acknowledged_write() {
+    kill_and_check(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_under_load_loses_nothing_with_tiny_limits_either() {
+    kill_and_check(&TINY_LIMITS).await;
+}
+
+async fn kill_and_check(limits: &[&str]) {
     let number = |name: &str| {
         env::var(name)
             .ok()
@@ -35,10 +57,15 @@ async fn kill_9_under_load_loses_no_acknowledged_write() {
         .expect("the clock is past 1970")
         .as_millis() as u64;
     let seed = number("KEYSTEAD_SEED").unwrap_or(clock);
-    let cycles = number("KEYSTEAD_CRASH_CYCLES").unwrap_or(CYCLES);
+    let usual = if env::var_os("KEYSTEAD_TEST_LONG").is_some() {
+        LONG_CYCLES
+    } else {
+        CYCLES
+    };
+    let cycles = number("KEYSTEAD_CRASH_CYCLES").unwrap_or(usual);
     println!("{cycles} cycles: KEYSTEAD_SEED={seed}");
     let mut random = Random::new(seed);
-    let server = Server::start(Kind::Keystead, &[], &TINY_LIMITS).await;
+    let server = Server::start(Kind::Keystead, limits, &[]).await;
     let mut server = server.expect("only etcd may be missing");
     let mut ledger = Ledger::default();
     let mut slowest = Duration::ZERO;

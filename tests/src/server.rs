@@ -100,6 +100,11 @@ impl Server {
         self.client
     }
 
+    /// The running process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").id()
+    }
+
     /// The directory that holds the data directory and the log.
     pub fn directory(&self) -> &Path {
         self.directory.path()
