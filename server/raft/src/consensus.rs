@@ -88,7 +88,6 @@ impl Consensus {
             observer.clone(),
             standing.clone(),
             handle.clone(),
-            wal.clone(),
         );
         let queue = Queue::new(config.proposal_deadline());
         let (reads, rounds) = reads::channel();
