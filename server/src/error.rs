@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use keystead_state::Refusal;
 pub use tonic::Code;
 
 /// The end of a gRPC call.
@@ -16,10 +17,31 @@ pub struct GrpcStatus {
 
 impl GrpcStatus {
     /// The end of a call that succeeded.
-    pub const OK: Self = Self {
-        code: Code::Ok,
-        message: Cow::Borrowed(""),
-    };
+    pub const OK: Self = Self::of(Code::Ok, "");
+    /// MoveLeader to nobody who could lead.
+    pub const BAD_LEADER_TRANSFEREE: Self = Self::of(
+        Code::FailedPrecondition,
+        "etcdserver: bad leader transferee",
+    );
+    /// RangeStream goes through the keys in their order alone.
+    pub const STREAM_SORT: Self = Self::of(
+        Code::Unimplemented,
+        "RangeStream does not support custom sort orders",
+    );
+    /// RangeStream skips no key.
+    pub const STREAM_FILTER: Self = Self::of(
+        Code::Unimplemented,
+        "RangeStream does not support revision filters",
+    );
+    /// A name that the health service does not know.
+    pub const UNKNOWN_HEALTH_SERVICE: Self = Self::of(Code::NotFound, "unknown service");
+
+    const fn of(code: Code, text: &'static str) -> Self {
+        Self {
+            code,
+            message: Cow::Borrowed(text),
+        }
+    }
 
     /// A refusal of `code` with a text.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
@@ -31,17 +53,165 @@ impl GrpcStatus {
 
     /// What a call ends with that its client gave up.
     pub fn cancelled() -> Self {
-        Self::new(Code::Cancelled, "context canceled")
+        Self::of(Code::Cancelled, "context canceled")
     }
 
     /// What a call ends with whose client set a deadline that passed.
     pub fn deadline_exceeded() -> Self {
-        Self::new(Code::DeadlineExceeded, "context deadline exceeded")
+        Self::of(Code::DeadlineExceeded, "context deadline exceeded")
+    }
+
+    /// A request that is not the message its method takes.
+    pub fn undecodable(error: &prost::DecodeError) -> Self {
+        Self::new(
+            Code::Internal,
+            format!("grpc: error unmarshalling request: {error}"),
+        )
+    }
+
+    /// The state answered a request of another kind than was asked: a bug of ours.
+    pub fn mismatched(answer: &keystead_state::Reply) -> Self {
+        tracing::error!(
+            ?answer,
+            "the state's answer is not to the request that was made"
+        );
+        Self::of(
+            Code::Internal,
+            "etcdserver: the answer is not to the request that was made",
+        )
+    }
+
+    /// A method of etcd's that this release does not serve.
+    pub fn not_served(method: &'static str) -> Self {
+        Self::new(
+            Code::Unimplemented,
+            format!("etcdserver: {method} is not served by this release"),
+        )
+    }
+}
+
+impl From<Refusal> for GrpcStatus {
+    fn from(refusal: Refusal) -> Self {
+        use Code::{
+            DataLoss, FailedPrecondition, InvalidArgument, NotFound, OutOfRange, ResourceExhausted,
+            Unavailable,
+        };
+        match refusal {
+            Refusal::EmptyKey => Self::of(InvalidArgument, "etcdserver: key is not provided"),
+            Refusal::ValueProvided => Self::of(InvalidArgument, "etcdserver: value is provided"),
+            Refusal::LeaseProvided => Self::of(InvalidArgument, "etcdserver: lease is provided"),
+            Refusal::TooManyOps => Self::of(
+                InvalidArgument,
+                "etcdserver: too many operations in txn request",
+            ),
+            Refusal::DuplicateKey => Self::of(
+                InvalidArgument,
+                "etcdserver: duplicate key given in txn request",
+            ),
+            Refusal::InvalidSortOption => {
+                Self::of(InvalidArgument, "etcdserver: invalid sort option")
+            }
+            Refusal::RequestTooLarge => {
+                Self::of(InvalidArgument, "etcdserver: request is too large")
+            }
+            Refusal::KeyNotFound => Self::of(InvalidArgument, "etcdserver: key not found"),
+            Refusal::LeaseTtlTooLarge => Self::of(OutOfRange, "etcdserver: too large lease TTL"),
+            Refusal::Compacted => Self::of(
+                OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            Refusal::FutureRevision => Self::of(
+                OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            Refusal::LeaseNotFound => Self::of(NotFound, "etcdserver: requested lease not found"),
+            Refusal::MemberNotFound => Self::of(NotFound, "etcdserver: member not found"),
+            Refusal::LeaseExists => {
+                Self::of(FailedPrecondition, "etcdserver: lease already exists")
+            }
+            Refusal::NotLeader => Self::of(FailedPrecondition, "etcdserver: not leader"),
+            Refusal::LearnerUnsupported => Self::of(
+                FailedPrecondition,
+                "etcdserver: rpc not supported for learner",
+            ),
+            Refusal::NoSpace => Self::of(
+                ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+            ),
+            Refusal::Corrupt | Refusal::DamagedRow(_) => {
+                Self::of(DataLoss, "etcdserver: corrupt cluster")
+            }
+            // etcd's own constant says RESOURCE_EXHAUSTED; what its server sends is UNKNOWN.
+            Refusal::TooManyRequests => Self::of(Code::Unknown, "etcdserver: too many requests"),
+            Refusal::NoLeader => Self::of(Unavailable, "etcdserver: no leader"),
+            Refusal::LeaderChanged => Self::of(Unavailable, "etcdserver: leader changed"),
+            Refusal::Timeout => Self::of(Unavailable, "etcdserver: request timed out"),
+            Refusal::Stopped => Self::of(Unavailable, "etcdserver: server stopped"),
+            // Not etcd's: the operator reads it in the client's output as well as in the log.
+            Refusal::Storage(_) => Self::new(Code::Unknown, format!("etcdserver: {refusal}")),
+        }
     }
 }
 
 impl From<GrpcStatus> for tonic::Status {
     fn from(status: GrpcStatus) -> Self {
         Self::new(status.code, status.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clients compare these to the letter; a change here is a change of the protocol.
+    #[test]
+    fn every_refusal_has_etcds_code_and_text() {
+        for (refusal, code, text) in [
+            (Refusal::EmptyKey, 3, "key is not provided"),
+            (Refusal::ValueProvided, 3, "value is provided"),
+            (Refusal::LeaseProvided, 3, "lease is provided"),
+            (Refusal::TooManyOps, 3, "too many operations in txn request"),
+            (
+                Refusal::DuplicateKey,
+                3,
+                "duplicate key given in txn request",
+            ),
+            (Refusal::InvalidSortOption, 3, "invalid sort option"),
+            (Refusal::RequestTooLarge, 3, "request is too large"),
+            (Refusal::KeyNotFound, 3, "key not found"),
+            (Refusal::LeaseTtlTooLarge, 11, "too large lease TTL"),
+            (
+                Refusal::Compacted,
+                11,
+                "mvcc: required revision has been compacted",
+            ),
+            (
+                Refusal::FutureRevision,
+                11,
+                "mvcc: required revision is a future revision",
+            ),
+            (Refusal::LeaseNotFound, 5, "requested lease not found"),
+            (Refusal::MemberNotFound, 5, "member not found"),
+            (Refusal::LeaseExists, 9, "lease already exists"),
+            (Refusal::NotLeader, 9, "not leader"),
+            (
+                Refusal::LearnerUnsupported,
+                9,
+                "rpc not supported for learner",
+            ),
+            (Refusal::NoSpace, 8, "mvcc: database space exceeded"),
+            (Refusal::Corrupt, 15, "corrupt cluster"),
+            (Refusal::TooManyRequests, 2, "too many requests"),
+            (Refusal::NoLeader, 14, "no leader"),
+            (Refusal::LeaderChanged, 14, "leader changed"),
+            (Refusal::Timeout, 14, "request timed out"),
+            (Refusal::Stopped, 14, "server stopped"),
+        ] {
+            let status = GrpcStatus::from(refusal);
+            assert_eq!(
+                (status.code as i32, &*status.message),
+                (code, &*format!("etcdserver: {text}"))
+            );
+        }
     }
 }

@@ -1,9 +1,19 @@
 //! The member.
 
+mod compactor;
 pub mod config;
 pub mod error;
+mod header;
+mod identity;
 pub mod lease;
+mod member;
 pub mod net;
+mod node;
+mod proposals;
+mod service;
+#[cfg(test)]
+mod testing;
 pub mod watch;
 
 pub use config::{Config, REPORTED_VERSION};
+pub use node::{Node, StartError};

@@ -4,7 +4,6 @@
 mod cluster;
 mod compaction;
 mod election;
-mod go_client;
 mod health;
 mod lease;
 mod limits;

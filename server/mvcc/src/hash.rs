@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 
 use crate::hold::Hold;
 use crate::row::Header;
-use crate::shared::KEYS_PER_LOCK;
 use crate::{HashKv, ReadError, Revision, Row, Store};
 
 const BUCKET: &[u8] = b"key";
@@ -87,7 +86,12 @@ impl Store {
         loop {
             let state = self.0.state.read();
             if next.main > state.durable {
-                let rows: Vec<Row> = state.ring.from(next).take(KEYS_PER_LOCK).cloned().collect();
+                let rows: Vec<Row> = state
+                    .ring
+                    .from(next)
+                    .take(ROWS_PER_SNAPSHOT)
+                    .cloned()
+                    .collect();
                 drop(state);
                 for row in rows.iter().take_while(|row| row.revision.main <= upto) {
                     each(
@@ -98,7 +102,7 @@ impl Store {
                         },
                         &row.payload,
                     );
-                    next = row.revision.next();
+                    next = after(row.revision);
                 }
                 if rows.last().is_none_or(|row| row.revision.main > upto) {
                     return Ok(());
@@ -114,7 +118,7 @@ impl Store {
             let mut left = ROWS_PER_SNAPSHOT;
             snapshot.walk(next, on_disk.min(upto), |revision, header, payload| {
                 each(revision, header, payload);
-                next = revision.next();
+                next = after(revision);
                 left -= 1;
                 Ok(left > 0)
             })?;
@@ -126,6 +130,10 @@ impl Store {
             }
         }
     }
+}
+
+fn after(revision: Revision) -> Revision {
+    Revision::new(revision.main, revision.sub + 1)
 }
 
 /// Whether compaction at `compacted` leaves a row at or below it, as the hash counts it.

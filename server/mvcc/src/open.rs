@@ -220,6 +220,7 @@ pub(crate) fn assemble(
             shared,
             durable,
             checkpoints,
+            walk_target: None,
             retired: Vec::new(),
             last_env,
         },

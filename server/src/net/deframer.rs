@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::error::{Code, GrpcStatus};
 
 /// Bytes before each message.
-pub(super) const PREFIX_BYTES: usize = 5;
+pub(crate) const PREFIX_BYTES: usize = 5;
 
 /// The bytes of one request body that have not been handed out.
 pub(super) struct Deframer {

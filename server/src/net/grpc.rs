@@ -14,10 +14,11 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use prost::Message;
 
-use super::deframer::{Deframer, PREFIX_BYTES};
+use super::deframer::Deframer;
+pub(crate) use super::deframer::PREFIX_BYTES;
 use crate::error::{Code, GrpcStatus};
 
-/// What is shared between calls is copied into the frame up to this size; more travels as it is, in frames of its own.
+/// A message up to this size is copied behind its prefix; a larger one travels as it is, in frames of its own.
 const COPY_BYTES: usize = 4096;
 /// Small messages are gathered up to one DATA frame of the size that every client takes.
 const FRAME_BYTES: usize = 16 << 10;
@@ -117,30 +118,24 @@ impl Outgoing {
     /// Sends one message, given as its encoded bytes. Never waits: bound what is unsent with [`Outgoing::ready`].
     /// A message for a client that has gone is dropped.
     pub fn try_send(&mut self, message: Bytes) {
-        self.push(&[], message);
-        self.flush();
+        let mut prefix = BytesMut::with_capacity(PREFIX_BYTES + message.len().min(COPY_BYTES));
+        put_prefix(&mut prefix, message.len());
+        if message.len() > COPY_BYTES {
+            self.queue(prefix.freeze());
+            return self.queue(message);
+        }
+        prefix.extend_from_slice(&message);
+        self.queue(prefix.freeze());
+    }
+
+    /// Sends messages that have their prefixes, one after the other in one piece.
+    pub fn try_send_framed(&mut self, messages: Bytes) {
+        self.queue(messages);
     }
 
     /// Adds one message to what the next [`Outgoing::flush`] sends, so that many small ones share a DATA frame: a
     /// client of the `h2` crate gives up on a connection that bursts into thousands of tiny frames, and each costs
     /// both sides.
-    ///
-    /// The message is `head`, which is this call's own, followed by `shared`, which many calls may send and which is
-    /// not copied when it is large.
-    pub fn push(&mut self, head: &[u8], shared: Bytes) {
-        put_prefix(&mut self.pushed, head.len() + shared.len());
-        self.pushed.extend_from_slice(head);
-        if shared.len() > COPY_BYTES {
-            self.flush();
-            return self.queue(shared);
-        }
-        self.pushed.extend_from_slice(&shared);
-        if self.pushed.len() >= FRAME_BYTES {
-            self.flush();
-        }
-    }
-
-    /// Adds one message like [`Outgoing::push`], encoding it in place.
     pub fn push_message(&mut self, message: &impl Message) {
         let length = message.encoded_len();
         self.pushed.reserve(PREFIX_BYTES + length);
@@ -250,7 +245,7 @@ pub fn framed(message: &impl Message) -> Bytes {
 }
 
 /// Writes the prefix of an uncompressed message.
-pub(super) fn put_prefix(frame: &mut BytesMut, length: usize) {
+pub(crate) fn put_prefix(frame: &mut BytesMut, length: usize) {
     frame.put_u8(0);
     // A message of 4 GiB has no gRPC form; the store refuses to build one long before.
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));

@@ -24,7 +24,7 @@ pub struct StartShards<F> {
     pub count: usize,
     /// What connections may do.
     pub limits: ConnectionLimits,
-    /// Makes the handler of one shard.
+    /// Makes the handler of the shard of a number.
     pub handler: F,
     /// Turns true when no further connection is to be taken and the open ones are to end.
     pub stopping: watch::Receiver<bool>,
@@ -35,7 +35,7 @@ pub(super) type Sockets = mpsc::UnboundedSender<std::net::TcpStream>;
 
 impl<F, H> StartShards<F>
 where
-    F: Fn() -> H + Send + Sync + 'static,
+    F: Fn(usize) -> H + Send + Sync + 'static,
     H: Handler,
 {
     /// Starts the threads; calls arrive from now on.
@@ -59,7 +59,7 @@ where
                     .spawn(move || {
                         let local = LocalSet::new();
                         local.block_on(&runtime, async move {
-                            serve(sockets, limits, Rc::new(handler()), stopping).await
+                            serve(sockets, limits, Rc::new(handler(index)), stopping).await
                         });
                     })?,
             );

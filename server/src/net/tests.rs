@@ -4,17 +4,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use h2::client::SendRequest;
-use http::{HeaderMap, Method, Request, Response};
-use tokio::net::TcpStream;
+use bytes::{Bytes, BytesMut};
+use h2::client::Builder;
+use http::{Method, Request};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Call, ConnectionLimits, Handler, Shards, StartShards, bind, grpc};
+use super::{Call, ConnectionLimits, Handler, Shards, StartShards, bind};
 use crate::config::Keepalive;
 use crate::error::{Code, GrpcStatus};
+use crate::testing::{Client, GRPC, framed, read, request};
 
 const LIMIT_BYTES: usize = 2 << 20;
 const BIG_BYTES: usize = 8 << 20;
@@ -55,13 +55,6 @@ fn stream(call: Call) {
     });
 }
 
-fn framed(payload: &[u8]) -> Bytes {
-    let mut frame = BytesMut::new();
-    grpc::put_prefix(&mut frame, payload.len());
-    frame.put_slice(payload);
-    frame.freeze()
-}
-
 /// A port that serves [`Echo`], stopped when dropped.
 struct Port {
     address: SocketAddr,
@@ -88,7 +81,7 @@ impl Port {
         let shards = StartShards {
             count: 1,
             limits,
-            handler: || Echo,
+            handler: |_| Echo,
             stopping,
         }
         .start(bound)
@@ -100,18 +93,8 @@ impl Port {
         }
     }
 
-    async fn client(&self) -> SendRequest<Bytes> {
-        self.client_with(h2::client::Builder::new().initial_window_size(4 << 20))
-            .await
-    }
-
-    async fn client_with(&self, builder: &h2::client::Builder) -> SendRequest<Bytes> {
-        let socket = TcpStream::connect(self.address)
-            .await
-            .expect("the port listens");
-        let (client, connection) = builder.handshake(socket).await.expect("it speaks HTTP/2");
-        tokio::spawn(connection);
-        client
+    async fn client(&self) -> Client {
+        Client::connect(self.address).await
     }
 }
 
@@ -124,91 +107,17 @@ impl Drop for Port {
     }
 }
 
-fn request(path: &str, headers: &[(&'static str, &str)]) -> Request<()> {
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("http://t{path}"));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request.body(()).expect("a request")
-}
-
-const GRPC: (&str, &str) = ("content-type", "application/grpc");
-
-/// The body, and the code and text that ended the call.
-type Answered = (Bytes, i32, String);
-
-async fn send(client: &mut SendRequest<Bytes>, request: Request<()>, body: Bytes) -> Answered {
-    let (response, mut stream) = client
-        .clone()
-        .ready()
-        .await
-        .expect("open")
-        .send_request(request, false)
-        .expect("sent");
-    stream.send_data(body, true).expect("sent");
-    timeout(
-        Duration::from_secs(20),
-        read(response.await.expect("a response")),
-    )
-    .await
-    .expect("answered in time")
-}
-
-async fn call(client: &mut SendRequest<Bytes>, path: &str, body: Bytes) -> Answered {
-    send(client, request(path, &[GRPC]), body).await
-}
-
-async fn read(response: Response<h2::RecvStream>) -> Answered {
-    let (head, mut body) = response.into_parts();
-    let mut whole = BytesMut::new();
-    while let Some(chunk) = body.data().await {
-        let chunk = chunk.expect("the stream is not reset");
-        body.flow_control()
-            .release_capacity(chunk.len())
-            .expect("it was ours");
-        whole.extend_from_slice(&chunk);
-    }
-    let trailers = body
-        .trailers()
-        .await
-        .expect("the stream is not reset")
-        .unwrap_or_default();
-    let (code, text) = status(if head.headers.contains_key("grpc-status") {
-        &head.headers
-    } else {
-        &trailers
-    });
-    (whole.freeze(), code, text)
-}
-
-fn status(headers: &HeaderMap) -> (i32, String) {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .map(|v| v.to_str().expect("ASCII").to_owned())
-    };
-    (
-        text("grpc-status")
-            .expect("a status")
-            .parse()
-            .expect("a number"),
-        text("grpc-message").unwrap_or_default(),
-    )
-}
-
 #[tokio::test]
 async fn a_unary_call_is_answered_with_one_message_and_success() {
     let port = Port::open();
-    let answered = call(&mut port.client().await, "/t/Echo", framed(b"hello")).await;
+    let answered = port.client().await.call("/t/Echo", framed(b"hello")).await;
     assert_eq!(answered, (framed(b"hello"), 0, String::new()));
 }
 
 #[tokio::test]
 async fn a_request_that_is_not_grpc_is_refused_in_words() {
     let port = Port::open();
-    let client = &mut port.client().await;
+    let client = port.client().await;
     let get = Request::builder()
         .method(Method::GET)
         .uri("http://t/t/Echo")
@@ -239,23 +148,26 @@ async fn a_request_that_is_not_grpc_is_refused_in_words() {
             12,
             "grpc: Decompressor is not installed for grpc-encoding \"zstd\"",
         ),
-        (request("/t/Nothing", &[GRPC]), 12, "unknown 100 %25"),
+        (request("/t/Nothing", &[GRPC]), 12, "unknown 100 %"),
     ] {
-        let answered = send(client, request, framed(b"x")).await;
+        let answered = client.send(request, framed(b"x")).await;
         assert_eq!(answered, (Bytes::new(), code, text.to_owned()));
     }
-    assert_eq!(call(client, "/t/Echo", framed(b"still here")).await.1, 0);
+    assert_eq!(client.call("/t/Echo", framed(b"still here")).await.1, 0);
 }
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_and_the_connection_goes_on() {
     let port = Port::open();
-    let client = &mut port.client().await;
-    let answered = call(client, "/t/Length", framed(&vec![1; LIMIT_BYTES + 1])).await;
+    let client = port.client().await;
+    let answered = client
+        .call("/t/Length", framed(&vec![1; LIMIT_BYTES + 1]))
+        .await;
     let text = "grpc: received message larger than max (2097153 vs. 2097152)";
     assert_eq!(answered, (Bytes::new(), 8, text.to_owned()));
     assert_eq!(
-        call(client, "/t/Length", framed(&vec![1; LIMIT_BYTES]))
+        client
+            .call("/t/Length", framed(&vec![1; LIMIT_BYTES]))
             .await
             .1,
         0
@@ -265,12 +177,11 @@ async fn a_message_over_the_limit_is_refused_and_the_connection_goes_on() {
 #[tokio::test]
 async fn a_compressed_message_is_refused() {
     let port = Port::open();
-    let answered = call(
-        &mut port.client().await,
-        "/t/Echo",
-        Bytes::from_static(&[1, 0, 0, 0, 1, 9]),
-    )
-    .await;
+    let answered = port
+        .client()
+        .await
+        .call("/t/Echo", Bytes::from_static(&[1, 0, 0, 0, 1, 9]))
+        .await;
     let text = "grpc: compressed flag set with identity or empty encoding";
     assert_eq!(answered, (Bytes::new(), 13, text.to_owned()));
 }
@@ -278,10 +189,11 @@ async fn a_compressed_message_is_refused() {
 #[tokio::test]
 async fn a_body_without_a_message_or_with_half_of_one_is_refused() {
     let port = Port::open();
-    let client = &mut port.client().await;
-    assert_eq!(call(client, "/t/Echo", Bytes::new()).await.1, 13);
+    let client = port.client().await;
+    assert_eq!(client.call("/t/Echo", Bytes::new()).await.1, 13);
     assert_eq!(
-        call(client, "/t/Echo", Bytes::from_static(&[0, 0, 0, 0, 9, 1]))
+        client
+            .call("/t/Echo", Bytes::from_static(&[0, 0, 0, 0, 9, 1]))
             .await
             .1,
         13
@@ -294,10 +206,8 @@ async fn large_requests_in_parallel_do_not_starve_each_other_of_window() {
     let client = port.client().await;
     let mut calls = JoinSet::new();
     for _ in 0..24 {
-        let mut client = client.clone();
-        calls.spawn(
-            async move { call(&mut client, "/t/Length", framed(&vec![1; 1_500_000])).await },
-        );
+        let client = client.clone();
+        calls.spawn(async move { client.call("/t/Length", framed(&vec![1; 1_500_000])).await });
     }
     while let Some(answered) = calls.join_next().await {
         assert_eq!(
@@ -310,58 +220,39 @@ async fn large_requests_in_parallel_do_not_starve_each_other_of_window() {
 #[tokio::test]
 async fn ten_thousand_cancelled_streams_do_not_close_the_connection() {
     let port = Port::open();
-    let mut client = port.client().await;
-    for _ in 0..10_000 {
-        let ready = client.clone().ready().await.expect("still open");
-        let (_, mut stream) = { ready }
-            .send_request(request("/t/Stream", &[GRPC]), false)
-            .expect("sent");
+    let client = port.client().await;
+    for n in 0..10_000 {
+        let (_, mut stream) = client.open(request("/t/Stream", &[GRPC])).await;
         stream.send_reset(h2::Reason::CANCEL);
-        // Lets the connection's task write now and then, so that some are reset before and some after they are taken.
-        if rand_like(&stream) {
+        // Lets the connection's task write now and then: some are reset before the server takes them, some after.
+        if n % 16 == 0 {
             tokio::task::yield_now().await;
         }
     }
-    assert_eq!(call(&mut client, "/t/Echo", framed(b"alive")).await.1, 0);
-}
-
-/// One stream in sixteen.
-fn rand_like(stream: &h2::SendStream<Bytes>) -> bool {
-    stream.stream_id().as_u32() % 32 == 1
+    assert_eq!(client.call("/t/Echo", framed(b"alive")).await.1, 0);
 }
 
 #[tokio::test]
 async fn a_stream_of_many_small_messages_is_echoed_in_order() {
     let port = Port::open();
-    let client = port
-        .client_with(h2::client::Builder::new().data_frame_budget(64 << 20))
-        .await;
-    let (response, mut stream) = client
-        .ready()
-        .await
-        .expect("open")
-        .send_request(request("/t/Stream", &[GRPC]), false)
-        .expect("sent");
+    let client =
+        Client::connect_with(port.address, Builder::new().data_frame_budget(64 << 20)).await;
+    let (response, mut stream) = client.open(request("/t/Stream", &[GRPC])).await;
     let body: BytesMut = (0u32..20_000)
         .flat_map(|n| framed(&n.to_be_bytes()))
         .collect();
-    let sent = body.clone().freeze();
-    tokio::spawn(async move {
-        for piece in sent.chunks(9) {
-            stream
-                .send_data(Bytes::copy_from_slice(piece), false)
-                .expect("the stream is open");
-        }
+    for piece in body.chunks(9) {
         stream
-            .send_data(Bytes::new(), true)
+            .send_data(Bytes::copy_from_slice(piece), false)
             .expect("the stream is open");
-    });
-    let (echoed, code, _) = timeout(
-        Duration::from_secs(20),
-        read(response.await.expect("a response")),
-    )
-    .await
-    .expect("in time");
+    }
+    stream
+        .send_data(Bytes::new(), true)
+        .expect("the stream is open");
+    let echoed = async { read(response.await.expect("a response")).await };
+    let (echoed, code, _) = timeout(Duration::from_secs(20), echoed)
+        .await
+        .expect("in time");
     assert_eq!(code, 0);
     assert_eq!(echoed, body);
 }
@@ -369,19 +260,14 @@ async fn a_stream_of_many_small_messages_is_echoed_in_order() {
 #[tokio::test]
 async fn a_client_that_never_reads_holds_up_nobody_and_can_read_later() {
     let port = Port::open();
-    let slow = port
-        .client_with(h2::client::Builder::new().initial_window_size(65_535))
-        .await;
+    let slow = Client::connect_with(port.address, Builder::new().initial_window_size(65_535)).await;
     let mut unread = Vec::new();
     for _ in 0..30 {
-        let ready = slow.clone().ready().await.expect("open");
-        let (response, mut stream) = { ready }
-            .send_request(request("/t/Big", &[GRPC]), false)
-            .expect("sent");
+        let (response, mut stream) = slow.open(request("/t/Big", &[GRPC])).await;
         stream.send_data(framed(b"x"), true).expect("sent");
         unread.push(response);
     }
-    let quick = call(&mut port.client().await, "/t/Echo", framed(b"quick")).await;
+    let quick = port.client().await.call("/t/Echo", framed(b"quick")).await;
     assert_eq!(quick.1, 0, "another client is served meanwhile");
     // All at once: the connection's window is shared, so none of them arrives whole while another is not read.
     let mut reads = JoinSet::new();
@@ -399,23 +285,21 @@ async fn a_client_that_never_reads_holds_up_nobody_and_can_read_later() {
 
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_dropped() {
-    let keepalive = Keepalive {
-        interval: Duration::from_millis(100),
-        timeout: Duration::from_millis(100),
+    let (interval, patience) = (Duration::from_millis(100), Duration::from_millis(100));
+    let port = Port::with(Keepalive {
+        interval,
+        timeout: patience,
         ..Keepalive::default()
-    };
-    let port = Port::with(keepalive);
+    });
     let address = port.address;
     let silent = tokio::task::spawn_blocking(move || {
         let mut socket = StdStream::connect(address).expect("the port listens");
         socket
             .set_read_timeout(Some(Duration::from_secs(10)))
             .expect("a timeout");
-        socket
-            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-            .expect("sent");
-        let mut said = Vec::new();
-        socket.read_to_end(&mut said)
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        socket.write_all(preface).expect("sent");
+        socket.read_to_end(&mut Vec::new())
     });
     silent
         .await
@@ -427,17 +311,9 @@ async fn a_client_that_answers_no_ping_is_dropped() {
 async fn a_stopping_port_finishes_what_it_began_and_takes_no_more() {
     let port = Port::open();
     let client = port.client().await;
-    let (response, mut stream) = client
-        .clone()
-        .ready()
-        .await
-        .expect("open")
-        .send_request(request("/t/Echo", &[GRPC]), false)
-        .expect("sent");
+    let (response, mut stream) = client.open(request("/t/Echo", &[GRPC])).await;
     assert_eq!(
-        call(&mut client.clone(), "/t/Echo", framed(b"other"))
-            .await
-            .1,
+        client.call("/t/Echo", framed(b"other")).await.1,
         0,
         "the first call has arrived"
     );
@@ -449,7 +325,7 @@ async fn a_stopping_port_finishes_what_it_began_and_takes_no_more() {
     );
     drop(port);
     assert!(
-        client.ready().await.is_err(),
+        client.0.ready().await.is_err(),
         "the connection was told to go away"
     );
 }

@@ -13,8 +13,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::call::{Call, Reply};
-use super::deframer::PREFIX_BYTES;
-use super::grpc::{Closed, Incoming, Outgoing, put_prefix};
+use super::grpc::{Closed, Incoming, Outgoing, PREFIX_BYTES, put_prefix};
 use crate::error::GrpcStatus;
 
 /// A request body for tonic: whole messages whose size and form have been checked.
@@ -82,20 +81,19 @@ async fn send(response: Response<Body>, mut reply: Reply) -> Result<(), Closed> 
     let (parts, mut body) = response.into_parts();
     let ended = body.is_end_stream();
     let mut outgoing = reply.open_with(Response::from_parts(parts, ()), ended)?;
-    while !ended {
-        match poll_fn(|cx| poll_frame(&mut body, &mut outgoing, cx))
-            .await?
-            .map(Frame::into_data)
-        {
-            Some(Ok(data)) => {
+    if ended {
+        return Ok(());
+    }
+    while let Some(frame) = poll_fn(|cx| poll_frame(&mut body, &mut outgoing, cx)).await? {
+        match frame.into_data() {
+            Ok(data) => {
                 outgoing.queue(data);
                 outgoing.ready().await?;
             }
-            Some(Err(frame)) => {
+            Err(frame) => {
                 outgoing.end(frame.into_trailers().unwrap_or_default());
                 break;
             }
-            None => break,
         }
     }
     Ok(())

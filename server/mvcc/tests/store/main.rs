@@ -3,7 +3,6 @@
 mod bench;
 mod compaction;
 mod durability;
-mod figures;
 mod model;
 mod programs;
 mod threads;

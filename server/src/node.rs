@@ -1,0 +1,220 @@
+//! One running member: opens its data, starts consensus, then the network, and stops them in reverse.
+//! The command line and the tests start it; it is the only file that knows all parts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use keystead_proto::etcdserverpb::Member as MemberRecord;
+use keystead_proto::internal::RecordKind;
+use keystead_raft::{self as raft, Consensus, DataDir, Identity, Observer};
+use keystead_state::{Applied, Limits, Refusal};
+use prost::Message;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::header::Headers;
+use crate::member::Member;
+use crate::net::{Bound, ConnectionLimits, Shards, StartShards, bind};
+use crate::service::Services;
+use crate::{compactor, identity};
+
+/// How long calls that are open may go on after the member was told to stop.
+const DRAIN: Duration = Duration::from_secs(2);
+/// The version of the cluster that a new member agrees on with itself.
+const CLUSTER_VERSION: &str = "3.6.0";
+
+/// A running member. Call [`Node::shutdown`] to stop it; dropped without, it stops as if it had been killed.
+pub struct Node {
+    consensus: Consensus,
+    runtime: Runtime,
+    shards: Shards,
+    background: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Why a member did not start, in a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken, or not this host's.
+    #[error(
+        "cannot listen on {address}: {error}; stop what uses it, or choose another with --listen-client-urls"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The data or consensus.
+    #[error(transparent)]
+    Consensus(#[from] raft::StartError),
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] raft::DataDirError),
+    /// The member could not say who it is.
+    #[error("the member could not publish its name and addresses: {0}")]
+    Publish(Refusal),
+    /// The system gives no thread or no descriptors.
+    #[error("the system has no thread or file for the member: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Node {
+    /// Starts a member and returns when it serves. Blocks for as long as its log takes to be read.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing runs then, and the data is as it was.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let bound = bind(&config.listen_client)
+            .map_err(|(address, error)| StartError::Listen { address, error })?;
+        let addresses = bound.addresses().to_vec();
+        let identity = whose(&config)?;
+        let headers = Arc::new(Headers::new(identity.cluster_id, identity.member_id));
+        let observer = Arc::new(Follower {
+            headers: headers.clone(),
+        });
+        let (consensus, reader) = Consensus::start(raft_config(&config, identity), observer)?;
+        let (stop, stopping) = watch::channel(false);
+        let member = Arc::new(Member {
+            config,
+            headers,
+            reader,
+            consensus: consensus.clone(),
+            stopping,
+        });
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime
+            .block_on(publish(&member))
+            .map_err(StartError::Publish)?;
+        let background = start_background(member.clone())?;
+        let shards = start_shards(member, bound)?;
+        Ok(Self {
+            consensus,
+            runtime,
+            shards,
+            background,
+            stop,
+            addresses,
+        })
+    }
+
+    /// Where clients are served, with the ports that were chosen for port 0.
+    pub fn client_addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops the member: takes no further call, lets those that are open end for a while, flushes what was applied.
+    pub fn shutdown(self) {
+        self.stop.send_replace(true);
+        self.shards.join();
+        if self.background.join().is_err() {
+            tracing::error!("the background thread ended in a panic");
+        }
+        self.runtime.block_on(self.consensus.shutdown());
+    }
+}
+
+/// What consensus tells while it applies.
+struct Follower {
+    headers: Arc<Headers>,
+}
+
+impl Observer for Follower {
+    fn applied(&self, _applied: &Applied) {}
+
+    fn leader_changed(&self, _leading: bool, term: u64) {
+        self.headers.set_term(term);
+    }
+}
+
+/// Whose data the directory holds; a new directory becomes that of the member that the addresses and the token name.
+fn whose(config: &Config) -> Result<Identity, raft::DataDirError> {
+    if let Some(identity) = DataDir::identity(&config.data_dir)? {
+        return Ok(identity);
+    }
+    let member_id = identity::member_id(&config.advertise_peer_urls, &config.cluster_token);
+    Ok(Identity {
+        cluster_id: identity::cluster_id(&[member_id]),
+        member_id,
+    })
+}
+
+fn raft_config(config: &Config, identity: Identity) -> raft::Config {
+    let limits = Limits {
+        quota_bytes: config.quota_bytes.unwrap_or(-1),
+    };
+    raft::Config {
+        heartbeat: config.heartbeat,
+        election_timeout: config.election_timeout,
+        wal_segment_bytes: config.storage.wal_segment_bytes,
+        ring_bytes: config.storage.ring_bytes,
+        flush_interval: config.storage.flush_interval,
+        flush_bytes: config.storage.flush_bytes as u64,
+        checkpoint_interval: config.storage.checkpoint_interval,
+        ..raft::Config::at(&config.data_dir, identity, limits)
+    }
+}
+
+/// Tells the cluster this member's name and addresses, and the cluster's version, where they are not what it knows.
+async fn publish(member: &Member) -> Result<(), Refusal> {
+    let record = MemberRecord {
+        id: member.headers.member_id(),
+        name: member.config.name.clone(),
+        peer_urls: member.config.advertise_peer_urls.clone(),
+        client_urls: member.config.advertise_client_urls.clone(),
+        is_learner: false,
+    };
+    if !member.reader.members().contains(&record) {
+        member
+            .propose(RecordKind::MemberAttributes, record.encode_to_vec().into())
+            .await?;
+    }
+    if member.reader.cluster_version().is_none() {
+        member
+            .propose(RecordKind::ClusterVersion, CLUSTER_VERSION.into())
+            .await?;
+    }
+    Ok(())
+}
+
+/// What the member does by itself, off the shards' threads.
+fn start_background(member: Arc<Member>) -> io::Result<JoinHandle<()>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new()
+        .name("background".into())
+        .spawn(move || {
+            let mut stopping = member.stopping.clone();
+            runtime.block_on(async move {
+                let compactor = tokio::spawn(compactor::run(member));
+                let _stopped = stopping.wait_for(|stop| *stop).await;
+                compactor.abort();
+            });
+        })
+}
+
+fn start_shards(member: Arc<Member>, bound: Bound) -> io::Result<Shards> {
+    let config = &member.config;
+    let count = match config.shards {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    };
+    let limits = ConnectionLimits {
+        max_message_bytes: config.max_message_bytes(),
+        max_concurrent_streams: config.max_concurrent_streams,
+        keepalive: config.keepalive,
+        drain: DRAIN,
+    };
+    let stopping = member.stopping.clone();
+    StartShards {
+        count,
+        limits,
+        handler: move |_shard| Services::start(&member),
+        stopping,
+    }
+    .start(bound)
+}

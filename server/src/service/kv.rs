@@ -1,0 +1,192 @@
+//! KV: Range, Put, DeleteRange, Txn, Compact. Requests are decoded, checked and handed on; what they mean is the
+//! state's business. The hot calls are answered on the shard's own thread: a read at once where no other member need
+//! be asked, a write when its log entry is applied. RangeStream is in `range_stream.rs`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keystead_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+};
+use keystead_proto::internal::{Record, RecordKind};
+use keystead_state::{Refusal, Reply as Answer, check, quota, txn};
+use prost::{DecodeError, Message};
+
+use super::range_answer;
+use crate::error::GrpcStatus;
+use crate::member::Member;
+use crate::net::grpc::{Metadata, framed};
+use crate::net::{Call, Reply};
+use crate::proposals::Proposals;
+
+/// The service of one shard.
+#[derive(Clone)]
+pub(super) struct Kv {
+    member: Arc<Member>,
+    proposals: Rc<Proposals>,
+}
+
+impl Kv {
+    pub(super) fn new(member: Arc<Member>, proposals: Rc<Proposals>) -> Self {
+        Self { member, proposals }
+    }
+
+    pub(super) fn range(&self, call: Call) {
+        let kv = self.clone();
+        call.unary(move |message, metadata, reply| match read_range(message) {
+            Ok(request) if request.serializable => range_answer::answer(&kv.member, request, reply),
+            Ok(request) => kv.when_current(metadata, reply, move |kv, reply| {
+                range_answer::answer(&kv.member, request, reply);
+            }),
+            Err(status) => reply.refuse(&status),
+        });
+    }
+
+    pub(super) fn put(&self, call: Call) {
+        self.write(call, |kv, message| {
+            let request: PutRequest = decode(&message)?;
+            kv.member.admit_cost(quota::put_cost(&request))?;
+            check::put(&request)?;
+            Ok(kv.member.record(RecordKind::Put, message)?)
+        });
+    }
+
+    pub(super) fn delete_range(&self, call: Call) {
+        self.write(call, |kv, message| {
+            let request: DeleteRangeRequest = decode(&message)?;
+            check::delete_range(&request)?;
+            Ok(kv.member.record(RecordKind::DeleteRange, message)?)
+        });
+    }
+
+    pub(super) fn txn(&self, call: Call) {
+        let kv = self.clone();
+        call.unary(
+            move |message, metadata, reply| match kv.read_txn(&message) {
+                Ok(request) if txn::is_serializable(&request) => kv.answer_txn(&request, reply),
+                Ok(request) if txn::is_read_only(&request) => {
+                    kv.when_current(metadata, reply, move |kv, reply| {
+                        kv.answer_txn(&request, reply);
+                    })
+                }
+                Ok(_) => match kv.member.record(RecordKind::Txn, message) {
+                    Ok(record) => kv.proposals.submit(record, reply, metadata.timeout),
+                    Err(refusal) => reply.refuse(&refusal.into()),
+                },
+                Err(status) => reply.refuse(&status),
+            },
+        );
+    }
+
+    pub(super) fn compact(&self, call: Call) {
+        let member = self.member.clone();
+        call.unary(move |message, _, reply| {
+            tokio::task::spawn_local(async move {
+                match compact(&member, message).await {
+                    Ok(answer) => reply.answer(answer),
+                    Err(status) => reply.refuse(&status),
+                }
+            });
+        });
+    }
+
+    /// Proposes what `admit` makes of the request.
+    fn write(
+        &self,
+        call: Call,
+        admit: impl FnOnce(&Self, Bytes) -> Result<Record, GrpcStatus> + 'static,
+    ) {
+        let kv = self.clone();
+        call.unary(move |message, metadata, reply| match admit(&kv, message) {
+            Ok(record) => kv.proposals.submit(record, reply, metadata.timeout),
+            Err(status) => reply.refuse(&status),
+        });
+    }
+
+    /// Calls `then` when what is applied here is current: at once, where that is known.
+    fn when_current(
+        &self,
+        metadata: Metadata,
+        reply: Reply,
+        then: impl FnOnce(&Self, Reply) + 'static,
+    ) {
+        match self.member.consensus.try_read_barrier() {
+            Some(Ok(())) => then(self, reply),
+            Some(Err(refusal)) => reply.refuse(&refusal.into()),
+            None => {
+                let kv = self.clone();
+                tokio::task::spawn_local(async move {
+                    match read_barrier(&kv.member, &metadata).await {
+                        Ok(()) => then(&kv, reply),
+                        Err(status) => reply.refuse(&status),
+                    }
+                });
+            }
+        }
+    }
+
+    fn read_txn(&self, message: &Bytes) -> Result<TxnRequest, GrpcStatus> {
+        let request = TxnRequest::decode(message.clone()).map_err(too_deep_or_undecodable)?;
+        self.member.admit_cost(quota::txn_cost(&request))?;
+        check::txn(&request, self.member.config.max_txn_ops)?;
+        Ok(request)
+    }
+
+    fn answer_txn(&self, request: &TxnRequest, reply: Reply) {
+        match txn::read(&self.member.reader.store().view(), request) {
+            Ok(mut response) => {
+                self.member.headers.complete(&mut response.header);
+                reply.answer(framed(&response));
+            }
+            Err(refusal) => reply.refuse(&refusal.into()),
+        }
+    }
+}
+
+/// Waits until what is applied here is current, as long as the server and the client have patience.
+pub(super) async fn read_barrier(member: &Member, metadata: &Metadata) -> Result<(), GrpcStatus> {
+    let patience = member.patience(metadata);
+    match tokio::time::timeout(patience, member.consensus.read_barrier()).await {
+        Ok(current) => Ok(current?),
+        Err(_) if metadata.timeout == Some(patience) => Err(GrpcStatus::deadline_exceeded()),
+        Err(_) => Err(Refusal::Timeout.into()),
+    }
+}
+
+/// Decodes and checks what every range must be.
+pub(super) fn read_range(message: Bytes) -> Result<RangeRequest, GrpcStatus> {
+    let request: RangeRequest = decode(&message)?;
+    check::range(&request)?;
+    Ok(request)
+}
+
+async fn compact(member: &Member, message: Bytes) -> Result<Bytes, GrpcStatus> {
+    let request: CompactionRequest = decode(&message)?;
+    match member.propose(RecordKind::Compaction, message).await? {
+        Answer::Compaction(mut response) => {
+            if request.physical {
+                member
+                    .consensus
+                    .physically_compacted(request.revision)
+                    .await;
+            }
+            member.headers.complete(&mut response.header);
+            Ok(framed(&response))
+        }
+        other => Err(GrpcStatus::mismatched(&other)),
+    }
+}
+
+fn decode<M: Message + Default>(message: &Bytes) -> Result<M, GrpcStatus> {
+    M::decode(message.clone()).map_err(|error| GrpcStatus::undecodable(&error))
+}
+
+/// prost follows 100 levels of messages, which is 50 transactions. Deeper ones have more operations in them than are
+/// sensible, and are told so.
+fn too_deep_or_undecodable(error: DecodeError) -> GrpcStatus {
+    if error.to_string().contains("recursion limit") {
+        return Refusal::TooManyOps.into();
+    }
+    GrpcStatus::undecodable(&error)
+}

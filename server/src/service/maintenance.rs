@@ -1,0 +1,198 @@
+//! Maintenance: what operators and their tools ask of one member.
+
+use std::sync::Arc;
+
+use keystead_mvcc::{Read, ReadError, Store};
+use keystead_proto::etcdserverpb::alarm_request::AlarmAction;
+use keystead_proto::etcdserverpb::maintenance_server::Maintenance as MaintenanceService;
+use keystead_proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
+    StatusRequest, StatusResponse,
+};
+use keystead_proto::internal::RecordKind;
+use keystead_state::{Refusal, Reply as Answer};
+use prost::Message;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use crate::error::GrpcStatus;
+use crate::member::Member;
+
+/// The version of etcd's storage whose contents ours have; told by Status.
+const STORAGE_VERSION: &str = "3.6.0";
+
+/// The service.
+pub(super) struct Maintenance {
+    member: Arc<Member>,
+}
+
+impl Maintenance {
+    pub(super) fn new(member: Arc<Member>) -> Self {
+        Self { member }
+    }
+
+    fn revision(&self) -> i64 {
+        self.member.reader.store().current()
+    }
+
+    /// Reads all of the store on a thread of its own.
+    async fn read_store<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, GrpcStatus> {
+        let store = self.member.reader.store().clone();
+        let reading = tokio::task::spawn_blocking(move || read(&store));
+        // The runtime drops blocking work only when it stops.
+        let read = reading.await.map_err(|_| Refusal::Stopped)?;
+        Ok(read.map_err(Refusal::from)?)
+    }
+
+    /// The alarms of one kind, or all for NONE. Needs no place in the log.
+    async fn alarms(&self, kind: i32) -> Result<AlarmResponse, GrpcStatus> {
+        self.member.consensus.read_barrier().await?;
+        let wanted = |alarm: &AlarmMember| kind == AlarmType::None as i32 || alarm.alarm == kind;
+        let alarms = self
+            .member
+            .reader
+            .alarms()
+            .into_iter()
+            .filter(wanted)
+            .collect();
+        Ok(AlarmResponse {
+            header: Some(self.member.headers.at(self.revision())),
+            alarms,
+        })
+    }
+
+    async fn change_alarm(&self, request: &AlarmRequest) -> Result<AlarmResponse, GrpcStatus> {
+        match self
+            .member
+            .propose(RecordKind::Alarm, request.encode_to_vec().into())
+            .await?
+        {
+            Answer::Alarm(mut response) => {
+                self.member.headers.complete(&mut response.header);
+                Ok(response)
+            }
+            other => Err(GrpcStatus::mismatched(&other)),
+        }
+    }
+
+    /// What is wrong, in etcd's words.
+    fn errors(&self, leader: u64) -> Vec<String> {
+        let no_leader =
+            (leader == 0).then(|| GrpcStatus::from(Refusal::NoLeader).message.into_owned());
+        let alarms = self.member.reader.alarms().into_iter().map(|alarm| {
+            let kind = alarm.alarm().as_str_name();
+            format!("memberID:{} alarm:{kind} ", alarm.member_id)
+        });
+        no_leader.into_iter().chain(alarms).collect()
+    }
+}
+
+#[tonic::async_trait]
+impl MaintenanceService for Maintenance {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let (sizes, raft) = (
+            self.member.reader.store().sizes(),
+            self.member.consensus.status(),
+        );
+        Ok(Response::new(StatusResponse {
+            header: Some(self.member.headers.at(self.revision())),
+            version: self.member.config.reported_version.clone(),
+            db_size: bytes(sizes.total_bytes),
+            leader: raft.leader,
+            raft_index: raft.committed_index,
+            raft_term: raft.term,
+            raft_applied_index: raft.applied_index,
+            errors: self.errors(raft.leader),
+            db_size_in_use: bytes(sizes.in_use_bytes),
+            is_learner: raft.is_learner,
+            storage_version: STORAGE_VERSION.into(),
+            db_size_quota: self.member.reader.quota().map_or(-1, bytes),
+            downgrade_info: Some(DowngradeInfo::default()),
+        }))
+    }
+
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
+        let request = request.get_ref();
+        let response = match request.action() {
+            AlarmAction::Get => self.alarms(request.alarm).await?,
+            AlarmAction::Activate | AlarmAction::Deactivate => self.change_alarm(request).await?,
+        };
+        Ok(Response::new(response))
+    }
+
+    /// As in etcd the answer has no header.
+    async fn defragment(
+        &self,
+        _: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        let done = self.member.consensus.defragment().await;
+        done.map_err(|error| GrpcStatus::from(Refusal::Storage(error.to_string().into())))?;
+        Ok(Response::new(DefragmentResponse::default()))
+    }
+
+    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        let hash = self.read_store(Store::hash).await?;
+        Ok(Response::new(HashResponse {
+            header: Some(self.member.headers.at(self.revision())),
+            hash,
+        }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        let revision = request.get_ref().revision;
+        let hashed = self
+            .read_store(move |store| store.hash_kv(revision))
+            .await?;
+        Ok(Response::new(HashKvResponse {
+            header: Some(self.member.headers.at(self.revision())),
+            hash: hashed.hash,
+            compact_revision: hashed.compact_revision,
+            hash_revision: hashed.hash_revision,
+        }))
+    }
+
+    type SnapshotStream = BoxStream<SnapshotResponse>;
+
+    async fn snapshot(
+        &self,
+        _: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(GrpcStatus::not_served("Snapshot").into())
+    }
+
+    /// The lone member leads, and can hand over to nobody but itself. As in etcd the answer has no header.
+    async fn move_leader(
+        &self,
+        request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        if !self.member.consensus.status().is_leader {
+            return Err(GrpcStatus::from(Refusal::NotLeader).into());
+        }
+        if request.get_ref().target_id != self.member.headers.member_id() {
+            return Err(GrpcStatus::BAD_LEADER_TRANSFEREE.into());
+        }
+        Ok(Response::new(MoveLeaderResponse::default()))
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        Err(GrpcStatus::not_served("Downgrade").into())
+    }
+}
+
+fn bytes(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

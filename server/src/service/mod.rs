@@ -1,0 +1,210 @@
+//! The services of one shard, and the way from a path to a method. One file a service.
+//! Handlers only translate: what a request means is the replicated state's business.
+
+mod cluster;
+mod health;
+mod kv;
+mod maintenance;
+mod range_answer;
+mod range_stream;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use keystead_proto::etcdserverpb::cluster_server::ClusterServer;
+use keystead_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use keystead_proto::health::health_server::HealthServer;
+
+use crate::error::{Code, GrpcStatus};
+use crate::member::Member;
+use crate::net::{Call, Handler};
+use crate::proposals::Proposals;
+
+use cluster::Cluster;
+use health::Health;
+use kv::Kv;
+use maintenance::Maintenance;
+
+/// Every method of every service that clients know. Those that no arm of [`Services::route`] takes are refused by name.
+const METHODS: [(&str, &[&str]); 9] = [
+    (
+        "etcdserverpb.KV",
+        &[
+            "Range",
+            "Put",
+            "DeleteRange",
+            "Txn",
+            "Compact",
+            "RangeStream",
+        ],
+    ),
+    ("etcdserverpb.Watch", &["Watch"]),
+    (
+        "etcdserverpb.Lease",
+        &[
+            "LeaseGrant",
+            "LeaseRevoke",
+            "LeaseKeepAlive",
+            "LeaseTimeToLive",
+            "LeaseLeases",
+        ],
+    ),
+    (
+        "etcdserverpb.Cluster",
+        &[
+            "MemberAdd",
+            "MemberRemove",
+            "MemberUpdate",
+            "MemberList",
+            "MemberPromote",
+        ],
+    ),
+    (
+        "etcdserverpb.Maintenance",
+        &[
+            "Alarm",
+            "Status",
+            "Defragment",
+            "Hash",
+            "HashKV",
+            "Snapshot",
+            "MoveLeader",
+            "Downgrade",
+        ],
+    ),
+    (
+        "etcdserverpb.Auth",
+        &[
+            "AuthEnable",
+            "AuthDisable",
+            "AuthStatus",
+            "Authenticate",
+            "UserAdd",
+            "UserGet",
+            "UserList",
+            "UserDelete",
+            "UserChangePassword",
+            "UserGrantRole",
+            "UserRevokeRole",
+            "RoleAdd",
+            "RoleGet",
+            "RoleList",
+            "RoleDelete",
+            "RoleGrantPermission",
+            "RoleRevokePermission",
+        ],
+    ),
+    ("v3lockpb.Lock", &["Lock", "Unlock"]),
+    (
+        "v3electionpb.Election",
+        &["Campaign", "Proclaim", "Leader", "Observe", "Resign"],
+    ),
+    ("grpc.health.v1.Health", &["Check", "Watch"]),
+];
+
+/// The services of one shard.
+pub struct Services {
+    member: Arc<Member>,
+    kv: Kv,
+    cluster: ClusterServer<Cluster>,
+    maintenance: MaintenanceServer<Maintenance>,
+    health: HealthServer<Health>,
+}
+
+impl Services {
+    /// Starts the services on the calling shard's thread.
+    pub fn start(member: &Arc<Member>) -> Self {
+        Self {
+            member: member.clone(),
+            kv: Kv::new(member.clone(), Proposals::start(member.clone())),
+            cluster: ClusterServer::new(Cluster::new(member.clone())),
+            maintenance: MaintenanceServer::new(Maintenance::new(member.clone())),
+            health: HealthServer::new(Health),
+        }
+    }
+
+    fn route(&self, call: Call) {
+        match call.path() {
+            "/etcdserverpb.KV/Range" => self.kv.range(call),
+            "/etcdserverpb.KV/Put" => self.kv.put(call),
+            "/etcdserverpb.KV/Txn" => self.kv.txn(call),
+            "/etcdserverpb.KV/DeleteRange" => self.kv.delete_range(call),
+            "/etcdserverpb.KV/Compact" => self.kv.compact(call),
+            "/etcdserverpb.KV/RangeStream" => range_stream::serve(&self.member, call),
+            _ => self.route_by_service(call),
+        }
+    }
+
+    /// The calls that tonic's generated services take.
+    fn route_by_service(&self, call: Call) {
+        match find(call.path()) {
+            Ok("etcdserverpb.Cluster") => call.serve_with(self.cluster.clone()),
+            Ok("etcdserverpb.Maintenance") => call.serve_with(self.maintenance.clone()),
+            Ok("grpc.health.v1.Health") => call.serve_with(self.health.clone()),
+            Ok(service) => {
+                let text = format!("etcdserver: {service} is not served by this release");
+                call.refuse(&GrpcStatus::new(Code::Unimplemented, text));
+            }
+            Err(status) => call.refuse(&status),
+        }
+    }
+}
+
+impl Handler for Services {
+    fn handle(&self, call: Call) {
+        match self.member.require_leader(&call.metadata) {
+            Ok(()) => self.route(call),
+            Err(refusal) => call.refuse(&refusal.into()),
+        }
+    }
+}
+
+/// The service of a known path, or grpc-go's refusal of an unknown one.
+fn find(path: &str) -> Result<&'static str, GrpcStatus> {
+    let unknown = |text: String| Err(GrpcStatus::new(Code::Unimplemented, text));
+    let Some((service, method)) = path
+        .strip_prefix('/')
+        .and_then(|path| path.rsplit_once('/'))
+    else {
+        return unknown(format!("malformed method name: {path:?}"));
+    };
+    match METHODS.iter().find(|(name, _)| *name == service) {
+        Some((name, methods)) if methods.contains(&method) => Ok(name),
+        Some(_) => unknown(format!("unknown method {method} for service {service}")),
+        None => unknown(format!("unknown service {service}")),
+    }
+}
+
+#[cfg(test)]
+mod path_tests {
+    use super::*;
+
+    #[test]
+    fn unknown_paths_are_refused_in_grpc_gos_words() {
+        for (path, text) in [
+            (
+                "/etcdserverpb.KV/Frob",
+                "unknown method Frob for service etcdserverpb.KV",
+            ),
+            (
+                "/etcdserverpb.KV/",
+                "unknown method  for service etcdserverpb.KV",
+            ),
+            (
+                "/grpc.reflection.v1.ServerReflection/X",
+                "unknown service grpc.reflection.v1.ServerReflection",
+            ),
+            ("/a/b/c", "unknown service a/b"),
+            ("/nothing", "malformed method name: \"/nothing\""),
+        ] {
+            let status = find(path).expect_err(path);
+            assert_eq!((status.code, &*status.message), (Code::Unimplemented, text));
+        }
+        assert_eq!(
+            find("/etcdserverpb.Maintenance/Status"),
+            Ok("etcdserverpb.Maintenance")
+        );
+    }
+}
