@@ -112,7 +112,7 @@ fn encode_key((member_id, kind): (u64, i32)) -> [u8; 12] {
     key
 }
 
-fn decode_key(key: &[u8]) -> Option<(u64, i32)> {
+pub(crate) fn decode_key(key: &[u8]) -> Option<(u64, i32)> {
     let (member_id, kind) = key.split_first_chunk::<8>()?;
     Some((
         u64::from_be_bytes(*member_id),

@@ -63,13 +63,9 @@ impl Lessor {
     pub(crate) fn load(store: &Store) -> Result<Self, OpenError> {
         let mut leases = BTreeMap::new();
         for (key, value) in store.table(LEASE)? {
-            let malformed = || MalformedEntry::new(LEASE, &key);
-            let id = key.as_ref().try_into().map_err(|_| malformed())?;
-            let lease = Lease {
-                ttl_secs: decode(&value).ok_or_else(malformed)?,
-                keys: BTreeSet::new(),
-            };
-            leases.insert(i64::from_be_bytes(id), lease);
+            let (id, ttl_secs) = decode_entry(&key, &value)?;
+            let keys = BTreeSet::new();
+            leases.insert(id, Lease { ttl_secs, keys });
         }
         if !leases.is_empty() {
             store.metas_in(b"\0", b"\0", &mut |key, meta| {
@@ -188,8 +184,13 @@ fn encode(ttl_secs: i64) -> [u8; 9] {
     value
 }
 
-fn decode(value: &[u8]) -> Option<i64> {
-    let (version, ttl_secs) = value.split_first()?;
-    let ttl_secs = ttl_secs.try_into().ok()?;
-    (*version == VALUE_VERSION).then(|| i64::from_be_bytes(ttl_secs))
+/// A lease's id and time to live in seconds, as table LEASE has them.
+pub(crate) fn decode_entry(key: &[u8], value: &[u8]) -> Result<(i64, i64), MalformedEntry> {
+    let decoded = || {
+        let id = i64::from_be_bytes(key.try_into().ok()?);
+        let (version, ttl_secs) = value.split_first()?;
+        let ttl_secs = i64::from_be_bytes(ttl_secs.try_into().ok()?);
+        (*version == VALUE_VERSION).then_some((id, ttl_secs))
+    };
+    decoded().ok_or_else(|| MalformedEntry::new(LEASE, key))
 }

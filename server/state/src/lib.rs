@@ -9,6 +9,7 @@ mod apply;
 pub mod check;
 mod compaction;
 mod compare;
+mod cut;
 mod delete_range;
 mod fatal;
 mod lease;
@@ -22,6 +23,7 @@ mod table;
 pub mod txn;
 
 pub use apply::{Applied, Outcome, Reply, State};
+pub use cut::CutFacts;
 pub use fatal::{Fatal, OpenError};
 pub use lease::{LeaseChange, LeaseFacts};
 pub use quota::Limits;
