@@ -11,6 +11,7 @@ pub mod net;
 mod node;
 mod proposals;
 mod service;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 pub mod watch;

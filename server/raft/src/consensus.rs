@@ -188,6 +188,14 @@ impl Consensus {
             .ok();
     }
 
+    /// Writes to the store all that was applied before the call.
+    ///
+    /// # Errors
+    /// What the file system said; it is tried again with the next flush.
+    pub async fn flush(&self) -> std::io::Result<()> {
+        self.0.flusher.flush().await.map(drop)
+    }
+
     /// Gives unused space of the store back to the file system, while it serves.
     ///
     /// # Errors

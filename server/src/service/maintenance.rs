@@ -1,5 +1,6 @@
 //! Maintenance: what operators and their tools ask of one member.
 
+use std::io;
 use std::sync::Arc;
 
 use keystead_mvcc::{Read, ReadError, Store};
@@ -14,14 +15,21 @@ use keystead_proto::etcdserverpb::{
 use keystead_proto::internal::RecordKind;
 use keystead_state::{Refusal, Reply as Answer};
 use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use crate::error::GrpcStatus;
 use crate::member::Member;
+use crate::snapshot;
 
 /// The version of etcd's storage whose contents ours have; told by Status.
 const STORAGE_VERSION: &str = "3.6.0";
+
+/// Messages of a snapshot that wait for a slow client: a megabyte.
+const SNAPSHOT_MESSAGES: usize = 4;
 
 /// The service.
 pub(super) struct Maintenance {
@@ -134,7 +142,7 @@ impl MaintenanceService for Maintenance {
         _: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
         let done = self.member.consensus.defragment().await;
-        done.map_err(|error| GrpcStatus::from(Refusal::Storage(error.to_string().into())))?;
+        done.map_err(failed)?;
         Ok(Response::new(DefragmentResponse::default()))
     }
 
@@ -168,7 +176,26 @@ impl MaintenanceService for Maintenance {
         &self,
         _: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(GrpcStatus::not_served("Snapshot").into())
+        let consensus = &self.member.consensus;
+        consensus.flush().await.map_err(failed)?;
+        let (store, term) = (self.member.reader.store().clone(), consensus.status().term);
+        let data_dir = self.member.config.data_dir.clone();
+        let building = tokio::task::spawn_blocking(move || {
+            snapshot::build(&store, term, STORAGE_VERSION, &data_dir)
+        });
+        let built = building
+            .await
+            .map_err(|_| GrpcStatus::from(Refusal::Stopped))?;
+        let snapshot = built.map_err(failed)?;
+        let (sender, messages) = mpsc::channel(SNAPSHOT_MESSAGES);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = snapshot.send(STORAGE_VERSION, &sender) {
+                tracing::error!(%error, "a snapshot could not be read back");
+            }
+        });
+        Ok(Response::new(Box::pin(
+            ReceiverStream::new(messages).map(Ok),
+        )))
     }
 
     /// The lone member leads, and can hand over to nobody but itself. As in etcd the answer has no header.
@@ -195,4 +222,9 @@ impl MaintenanceService for Maintenance {
 
 fn bytes(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What the file system refused, as clients see it.
+fn failed(error: io::Error) -> GrpcStatus {
+    Refusal::Storage(error.to_string().into()).into()
 }
