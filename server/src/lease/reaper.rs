@@ -144,7 +144,7 @@ mod tests {
         let leader = Leader::new();
         leader.grant(7, 2);
         leader.sleep(1999);
-        assert_eq!(leader.scan(), []);
+        assert!(leader.scan().is_empty());
         assert_eq!(
             leader.lessor.remaining(7),
             Some(Remaining {
@@ -164,7 +164,7 @@ mod tests {
         leader.grant(-7, 5);
         for _ in 0..10 {
             leader.sleep(4999);
-            assert_eq!(leader.scan(), []);
+            assert!(leader.scan().is_empty());
             assert_eq!(
                 now(leader.lessor.renew(-7)),
                 Some(Renewal::Alive { ttl_secs: 5 })
@@ -183,7 +183,7 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(renewal.as_mut().poll(&mut cx).is_pending());
         leader.log.refusing.set(true);
-        assert_eq!(leader.scan(), []);
+        assert!(leader.scan().is_empty());
         assert!(
             renewal.as_mut().poll(&mut cx).is_pending(),
             "a failed revocation is tried again"
@@ -215,10 +215,10 @@ mod tests {
         leader.lessor.leader_changed(false);
         assert_eq!(now(leader.lessor.renew(7)), Some(Renewal::NotLeading));
         leader.sleep(10_000);
-        assert_eq!(leader.scan(), []);
+        assert!(leader.scan().is_empty());
         leader.lessor.leader_changed(true);
         leader.sleep(3999);
-        assert_eq!(leader.scan(), []);
+        assert!(leader.scan().is_empty());
         leader.sleep(1);
         assert_eq!(leader.scan(), [7]);
     }
@@ -282,7 +282,7 @@ mod tests {
         leader.sleep(5000);
         leader.grant(7, 10);
         leader.sleep(9999);
-        assert_eq!(leader.scan(), []);
+        assert!(leader.scan().is_empty());
         leader.sleep(1);
         assert_eq!(leader.scan(), [7]);
     }
