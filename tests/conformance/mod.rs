@@ -4,6 +4,7 @@
 mod cluster;
 mod compaction;
 mod election;
+mod go_client;
 mod health;
 mod lease;
 mod limits;

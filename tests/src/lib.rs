@@ -8,7 +8,7 @@ mod unary;
 mod watch;
 
 pub use random::Random;
-pub use server::{Kind, Server};
+pub use server::{Kind, Server, oracle};
 pub use session::{Session, on_both};
 pub use unary::Unary;
 pub use watch::WatchStream;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -44,8 +45,15 @@ impl Server {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Option<Server> {
+        let mut server = Server::prepare(kind, arguments, environment)?;
+        server.restart().await;
+        Some(server)
+    }
+
+    /// The same without starting it.
+    pub fn prepare(kind: Kind, arguments: &[&str], environment: &[(&str, &str)]) -> Option<Server> {
         let program = match kind {
-            Kind::Etcd => oracle()?.join("etcd"),
+            Kind::Etcd => oracle("etcd")?,
             Kind::Keystead => keystead(),
         };
         let directory = tempfile::Builder::new()
@@ -59,7 +67,7 @@ impl Server {
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let mut server = Server {
+        Some(Server {
             kind,
             program,
             arguments: all,
@@ -67,9 +75,7 @@ impl Server {
             directory,
             client,
             process: None,
-        };
-        server.restart().await;
-        Some(server)
+        })
     }
 
     /// A fresh etcd with its defaults, or `None`.
@@ -153,6 +159,16 @@ impl Server {
         self.directory.path().join("log")
     }
 
+    /// The program and its arguments.
+    pub fn command_line(&self) -> Vec<String> {
+        let mut words = vec![self.program.display().to_string()];
+        if self.program.file_name().is_some_and(|name| name != "etcd") {
+            words.push("serve".to_owned());
+        }
+        words.extend(self.arguments.iter().cloned());
+        words
+    }
+
     fn spawn(&self) -> Child {
         let log = File::options()
             .create(true)
@@ -161,12 +177,9 @@ impl Server {
             .expect("the log can be written");
         // setpriv lets the kernel end the server should the tests be killed before they could.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(&self.program);
-        if self.program.file_name().is_some_and(|name| name != "etcd") {
-            command.arg("serve");
-        }
         command
-            .args(&self.arguments)
+            .args(["--pdeathsig", "KILL"])
+            .args(self.command_line())
             .envs(self.environment.iter().cloned());
         command
             .stdin(Stdio::null())
@@ -244,24 +257,26 @@ fn free_address() -> SocketAddr {
     probe.local_addr().expect("a bound socket has an address")
 }
 
-/// The directory of etcd's programs, built on the first call of a process.
-fn oracle() -> Option<PathBuf> {
-    static BUILT: std::sync::OnceLock<Option<PathBuf>> = std::sync::OnceLock::new();
-    let build = || {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/build");
-        let output = Command::new(script)
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("tests/oracle/build can be run");
-        if output.status.code() == Some(SKIPPED) {
-            return None;
-        }
-        assert!(output.status.success(), "tests/oracle/build failed");
-        Some(PathBuf::from(
-            String::from_utf8_lossy(&output.stdout).trim(),
-        ))
-    };
-    BUILT.get_or_init(build).clone()
+/// One of the programs that tests/oracle/build makes (on the first call of a process); `None` where it cannot.
+pub fn oracle(name: &str) -> Option<PathBuf> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let program = BUILT.get_or_init(build_oracle).as_ref()?.join(name);
+    program.exists().then_some(program)
+}
+
+fn build_oracle() -> Option<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/build");
+    let output = Command::new(script)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("tests/oracle/build can be run");
+    if output.status.code() == Some(SKIPPED) {
+        return None;
+    }
+    assert!(output.status.success(), "tests/oracle/build failed");
+    Some(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
 }
 
 fn keystead() -> PathBuf {

@@ -28,6 +28,8 @@ pub(crate) struct Checkpoints {
     /// The cut of the one in place; 0 for none.
     placed: i64,
     aside: Option<Aside>,
+    /// There was no space for one that compaction at this revision asked for: it goes on without.
+    no_space_at: Option<i64>,
 }
 
 impl Checkpoints {
@@ -35,7 +37,7 @@ impl Checkpoints {
     pub(crate) fn with(cut: i64) -> Self {
         Self {
             placed: cut,
-            aside: None,
+            ..Self::default()
         }
     }
 }
@@ -125,23 +127,29 @@ impl Flusher {
         sync_dir(&self.shared.dir)
     }
 
-    /// Whether rows up to `revision` may go without making a later start slow.
+    /// Whether rows up to `revision` may go. A large store waits for a checkpoint above them, so that a later start is
+    /// not slow; a full disk does not, for compaction is what frees it.
     pub(crate) fn checkpoint_covers(&mut self, revision: i64) -> Result<bool, FlushError> {
-        if self.checkpoints.placed >= revision {
+        let known = &self.checkpoints;
+        if known.placed >= revision || known.no_space_at == Some(revision) {
             return Ok(true);
         }
         if self.env().snapshot()?.rows()? < self.shared.options.checkpoint_min_rows {
             return Ok(true);
         }
-        if self
-            .checkpoints
-            .aside
-            .as_ref()
-            .is_none_or(|aside| aside.cut < revision)
-        {
-            self.checkpoint()?;
+        let waits = |aside: &Aside| aside.cut >= revision;
+        if !self.checkpoints.aside.as_ref().is_some_and(waits) {
+            match self.checkpoint() {
+                Ok(_) => {}
+                Err(FlushError::Full) => {
+                    self.discard_checkpoints()?;
+                    self.checkpoints.no_space_at = Some(revision);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(self.checkpoints.placed >= revision)
+        let known = &self.checkpoints;
+        Ok(known.placed >= revision || known.no_space_at == Some(revision))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::durable::Durable;
 use crate::env::{Environment, Snapshot};
 use crate::flush::{FlushError, Flusher};
 use crate::hold::Hold;
-use crate::{ReadError, Revision, Row};
+use crate::{ReadError, Revision, Row, StorageError};
 
 /// A copy about to be made.
 pub struct Defragment {
@@ -95,7 +95,7 @@ impl Flusher {
         let mut durable = new
             .snapshot()?
             .durable()
-            .map_err(|_| FlushError::Overtaken)?
+            .map_err(StorageError::from)?
             .unwrap_or_else(Durable::fresh);
         loop {
             let rows = rows_after(

@@ -40,6 +40,15 @@ pub(crate) enum DurableError {
     Storage(#[from] StorageError),
 }
 
+impl From<DurableError> for StorageError {
+    fn from(error: DurableError) -> Self {
+        match error {
+            DurableError::Storage(error) => error,
+            other => Self::Lmdb(format!("the record of what is durable: {other}")),
+        }
+    }
+}
+
 impl Durable {
     /// An empty store's.
     pub(crate) fn fresh() -> Self {

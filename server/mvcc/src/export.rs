@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::durable::{Durable, DurableError};
+use crate::durable::Durable;
 use crate::hold::Hold;
 use crate::shared::Shared;
 use crate::{ReadError, Revision, Row, StorageError, Store, Table};
@@ -55,11 +55,10 @@ impl Store {
     pub fn export(&self) -> Result<Export, ReadError> {
         let hold = self.0.holds.hold();
         let snapshot = self.0.state.read().env.snapshot()?;
-        let durable = match snapshot.durable() {
-            Ok(durable) => durable.unwrap_or_else(Durable::fresh),
-            Err(DurableError::Storage(error)) => return Err(error.into()),
-            Err(other) => return Err(StorageError::Lmdb(other.to_string()).into()),
-        };
+        let durable = snapshot
+            .durable()
+            .map_err(StorageError::from)?
+            .unwrap_or_else(Durable::fresh);
         let mut tables = Vec::new();
         snapshot.walk_tables(|key, value| {
             if let Some((table, key)) = key.split_first() {
@@ -122,7 +121,7 @@ impl Export {
             Ok(bytes < max_bytes)
         })?;
         if let Some(last) = rows.last() {
-            self.next = Revision::new(last.revision.main, last.revision.sub + 1);
+            self.next = last.revision.next();
         }
         Ok(rows)
     }

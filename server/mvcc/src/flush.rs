@@ -22,8 +22,6 @@ pub struct Flusher {
     pub(crate) shared: Arc<Shared>,
     pub(crate) durable: Durable,
     pub(crate) checkpoints: Checkpoints,
-    /// What the last step of physical compaction went towards; none in a store just opened.
-    pub(crate) walk_target: Option<i64>,
     /// Environments that readers may still use; removed here once they do not.
     pub(crate) retired: Vec<Arc<Environment>>,
     pub(crate) last_env: EnvNumber,
@@ -157,7 +155,7 @@ impl Flusher {
             drop(state);
             for row in rows.iter().take_while(|row| row.revision.main <= upto) {
                 change.append(row)?;
-                next = Revision::new(row.revision.main, row.revision.sub + 1);
+                next = row.revision.next();
                 written += 1;
             }
             if rows.last().is_none_or(|row| row.revision.main > upto) {

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::hold::Hold;
 use crate::row::Header;
+use crate::shared::KEYS_PER_LOCK;
 use crate::{HashKv, ReadError, Revision, Row, Store};
 
 const BUCKET: &[u8] = b"key";
@@ -86,12 +87,7 @@ impl Store {
         loop {
             let state = self.0.state.read();
             if next.main > state.durable {
-                let rows: Vec<Row> = state
-                    .ring
-                    .from(next)
-                    .take(ROWS_PER_SNAPSHOT)
-                    .cloned()
-                    .collect();
+                let rows: Vec<Row> = state.ring.from(next).take(KEYS_PER_LOCK).cloned().collect();
                 drop(state);
                 for row in rows.iter().take_while(|row| row.revision.main <= upto) {
                     each(
@@ -102,7 +98,7 @@ impl Store {
                         },
                         &row.payload,
                     );
-                    next = after(row.revision);
+                    next = row.revision.next();
                 }
                 if rows.last().is_none_or(|row| row.revision.main > upto) {
                     return Ok(());
@@ -118,7 +114,7 @@ impl Store {
             let mut left = ROWS_PER_SNAPSHOT;
             snapshot.walk(next, on_disk.min(upto), |revision, header, payload| {
                 each(revision, header, payload);
-                next = after(revision);
+                next = revision.next();
                 left -= 1;
                 Ok(left > 0)
             })?;
@@ -130,10 +126,6 @@ impl Store {
             }
         }
     }
-}
-
-fn after(revision: Revision) -> Revision {
-    Revision::new(revision.main, revision.sub + 1)
 }
 
 /// Whether compaction at `compacted` leaves a row at or below it, as the hash counts it.

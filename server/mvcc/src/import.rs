@@ -15,7 +15,7 @@ use crate::durable::Durable;
 use crate::env::{Environment, sync_dir};
 use crate::flush::{FlushError, Flusher};
 use crate::open::{assemble, build_index};
-use crate::{Cut, Options, Revision, Row, Store, TableEntry};
+use crate::{Cut, Options, Revision, Row, StorageError, Store, TableEntry};
 
 /// A store being built aside. Dropped before it is installed, it removes its files.
 pub struct Import {
@@ -63,15 +63,12 @@ impl Flusher {
             durable,
             store,
         } = imported;
-        // An export that went on from the old store's rows to the new one's would mix two compactions.
+        let fresh = Arc::try_unwrap(store.0).map_err(|_| FlushError::Storage(still_read()))?;
         self.shared.holds.break_all();
         self.discard_checkpoints()?;
         current::write(&self.shared.dir, env.number())?;
         env.keep();
-        let fresh = Arc::try_unwrap(store.0)
-            .map_err(|_| FlushError::Storage(still_read()))?
-            .state
-            .into_inner();
+        let fresh = fresh.state.into_inner();
         let old = std::mem::replace(&mut *self.shared.state.write(), fresh);
         old.env.retire();
         self.retired.push(old.env.clone());
@@ -81,8 +78,8 @@ impl Flusher {
     }
 }
 
-fn still_read() -> crate::StorageError {
-    crate::StorageError::Lmdb("an imported store is still being read".to_owned())
+fn still_read() -> StorageError {
+    StorageError::Lmdb("an imported store is still being read".to_owned())
 }
 
 impl Import {

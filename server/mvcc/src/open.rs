@@ -220,7 +220,6 @@ pub(crate) fn assemble(
             shared,
             durable,
             checkpoints,
-            walk_target: None,
             retired: Vec::new(),
             last_env,
         },

@@ -21,6 +21,14 @@ impl Revision {
     pub const fn new(main: i64, sub: u32) -> Self {
         Self { main, sub }
     }
+
+    /// Where the change after this one may be, at the earliest.
+    pub(crate) const fn next(self) -> Self {
+        Self {
+            main: self.main,
+            sub: self.sub + 1,
+        }
+    }
 }
 
 impl fmt::Display for Revision {

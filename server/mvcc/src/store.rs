@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::frame::Frame;
-use crate::shared::Shared;
+use crate::shared::{KEYS_PER_LOCK, Shared};
 use crate::{Counters, Meta, Page, Query, Read, ReadError, Revision, Row, Sizes, Table};
 
 /// Reads the store at its published revision. Cheap to clone; any thread may read.
@@ -36,38 +36,43 @@ impl Store {
     /// # Errors
     /// [`ReadError::Compacted`] when `from` is below the compaction revision, so that changes may be gone.
     pub fn events(&self, from: i64, upto: i64, max_bytes: usize) -> Result<Vec<Row>, ReadError> {
-        let state = self.0.state.read();
-        if from < state.compacted {
-            return Err(ReadError::Compacted);
-        }
-        let upto = upto.min(state.published);
         let mut batch = Batch {
             rows: Vec::new(),
             bytes: 0,
             max_bytes,
+            full: false,
         };
-        if from >= state.ring.first() {
-            for row in state
-                .ring
-                .from(Revision::new(from, 0))
-                .take_while(|row| row.revision.main <= upto)
-            {
-                if !batch.push(|| row.clone(), row.revision, row.payload.len()) {
+        let mut next = Revision::new(from, 0);
+        while !batch.full {
+            let state = self.0.state.read();
+            if next.main < state.compacted {
+                return Err(ReadError::Compacted);
+            }
+            let upto = upto.min(state.published);
+            if next.main >= state.ring.first() {
+                let recent = state.ring.from(next).take(KEYS_PER_LOCK);
+                let mut recent = recent
+                    .take_while(|row| row.revision.main <= upto)
+                    .peekable();
+                if recent.peek().is_none() {
                     break;
                 }
+                recent.for_each(|row| batch.push(row.revision, row.payload.len(), || row.clone()));
+            } else {
+                let upto = upto.min(state.ring.first() - 1);
+                let snapshot = state.env.snapshot()?;
+                drop(state);
+                snapshot.walk(next, upto, |revision, header, payload| {
+                    batch.push(revision, payload.len(), || {
+                        Row::new(revision, header, payload)
+                    });
+                    Ok(!batch.full)
+                })?;
+                // What is left of a revision that the border cuts does not exist: rings hold whole revisions.
+                break;
             }
-            return Ok(batch.rows);
+            next = batch.next();
         }
-        let upto = upto.min(state.ring.first() - 1);
-        let snapshot = state.env.snapshot()?;
-        drop(state);
-        snapshot.walk(Revision::new(from, 0), upto, |revision, header, payload| {
-            Ok(batch.push(
-                || Row::new(revision, header, payload),
-                revision,
-                payload.len(),
-            ))
-        })?;
         Ok(batch.rows)
     }
 
@@ -155,21 +160,28 @@ struct Batch {
     rows: Vec<Row>,
     bytes: usize,
     max_bytes: usize,
+    full: bool,
 }
 
 impl Batch {
-    /// Adds a row, unless it begins a revision after the bound was reached.
-    fn push(&mut self, row: impl FnOnce() -> Row, revision: Revision, bytes: usize) -> bool {
+    /// Adds a row, unless it or one before it begins a revision after the bound was reached.
+    fn push(&mut self, revision: Revision, bytes: usize, row: impl FnOnce() -> Row) {
         let begins = self
             .rows
             .last()
             .is_some_and(|last| last.revision.main != revision.main);
-        if begins && self.bytes >= self.max_bytes {
-            return false;
+        self.full |= begins && self.bytes >= self.max_bytes;
+        if !self.full {
+            self.bytes += bytes;
+            self.rows.push(row());
         }
-        self.bytes += bytes;
-        self.rows.push(row());
-        true
+    }
+
+    /// The place after the last row.
+    fn next(&self) -> Revision {
+        self.rows
+            .last()
+            .map_or(Revision::new(i64::MAX, 0), |last| last.revision.next())
     }
 }
 

@@ -89,6 +89,16 @@ impl State {
         Ok((Self { writer, shared }, reader))
     }
 
+    /// Goes on from what `store` holds now, after another store was installed in its place. Readers follow.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the member must stop.
+    pub fn reload(&mut self, store: &Store) -> Result<(), OpenError> {
+        self.shared.replace(Shared::load(store)?);
+        self.writer.reload();
+        Ok(())
+    }
+
     /// Applies the entry at `position` of the log. `applied` is kept with it and comes back when the store is opened
     /// after this entry was the last one flushed.
     ///

@@ -59,6 +59,11 @@ struct Lease {
 }
 
 impl Lessor {
+    /// Takes over all of `other`.
+    pub(crate) fn replace(&self, other: Self) {
+        *self.0.write() = other.0.into_inner();
+    }
+
     /// Reads the leases of a store and finds their keys.
     pub(crate) fn load(store: &Store) -> Result<Self, OpenError> {
         let mut leases = BTreeMap::new();

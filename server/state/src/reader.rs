@@ -37,6 +37,13 @@ impl Shared {
             members: RwLock::new(Members::load(store)?),
         })
     }
+
+    /// Takes over all of `other`.
+    pub(crate) fn replace(&self, other: Self) {
+        self.lessor.replace(other.lessor);
+        *self.alarms.write() = other.alarms.into_inner();
+        *self.members.write() = other.members.into_inner();
+    }
 }
 
 impl Reader {

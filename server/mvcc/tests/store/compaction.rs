@@ -2,7 +2,7 @@
 
 use keystead_mvcc::{Options, Query, Read, ReadError};
 
-use crate::bench::{Bench, exported, named, tiny};
+use crate::bench::{Bench, Edit, exported, named, tiny};
 
 /// `a` is written at 2 and 3, deleted at 4; `b` is written at 5.
 fn with_a_deleted_key() -> Bench {
@@ -111,6 +111,26 @@ fn physical_compaction_goes_on_where_a_crash_stopped_it() {
     }
     assert!(steps > 5, "{steps} steps");
     assert_eq!(stored_revisions(&bench).len(), bench.model.kept(30).len());
+}
+
+#[test]
+fn a_newer_compaction_that_comes_between_two_steps_forgets_no_tombstone() {
+    let edit = |key: &str| Edit::Put(key.into(), b"value".to_vec(), 0);
+    let mut bench = Bench::new(tiny());
+    bench.entry(&[edit("a"), edit("b")]);
+    bench.entry(&[
+        Edit::Delete(b"a".to_vec(), b"c".to_vec()),
+        edit("c"),
+        edit("d"),
+    ]);
+    bench.compact_entry(3);
+    bench.flush(0);
+    bench.flusher.compact_step().expect("a step");
+    bench.put("d", "value");
+    bench.compact_entry(4);
+    bench.flush(0);
+    bench.compact_physically();
+    assert_eq!(stored_revisions(&bench), [3, 4]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bench;
 mod compaction;
 mod durability;
+mod figures;
 mod model;
 mod programs;
 mod threads;

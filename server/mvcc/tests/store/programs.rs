@@ -126,7 +126,7 @@ fn run(mut bench: Bench, step: &Step) -> Bench {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_program_does_to_the_store_what_it_does_to_the_model(steps in vec(step(), 1..40)) {
