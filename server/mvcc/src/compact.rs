@@ -17,6 +17,9 @@ use crate::flush::{FlushError, Flusher};
 use crate::shared::KEYS_PER_LOCK;
 use crate::{DamagedRow, KeyValueRef, Revision};
 
+/// A step ends when it has looked at this many times the rows that it may remove: looking costs a tenth of removing.
+const ROWS_LOOKED_AT: usize = 16;
+
 /// What one step of physical compaction did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactStep {
@@ -91,12 +94,14 @@ impl Flusher {
             next: self.durable.walk,
             finished: true,
         };
-        let mut left = self.shared.options.compact_step_rows.max(1);
+        let most = self.shared.options.compact_step_rows.max(1);
+        let mut left = most * ROWS_LOOKED_AT;
         let snapshot = self.env().snapshot()?;
         snapshot.walk(self.durable.walk, target, |revision, header, payload| {
             // The rows of the target itself go in one step: a tombstone among them stays now and must be seen again by
             // the next compaction, which could not tell if the walk had stopped behind it.
-            if left == 0 && revision.main < target {
+            let full = left == 0 || found.superseded.len() >= most;
+            if full && revision.main < target {
                 found.finished = false;
                 return Ok(false);
             }
@@ -115,6 +120,11 @@ impl Flusher {
     }
 
     fn remove(&mut self, findings: &Findings, target: i64) -> Result<u64, FlushError> {
+        if findings.superseded.is_empty() && !findings.finished {
+            // Nothing to make durable: after a crash these rows are looked at again.
+            self.durable.walk = findings.next;
+            return Ok(0);
+        }
         let env = self.env();
         let mut change = env.change()?;
         let mut deleted = 0;

@@ -9,7 +9,7 @@ pub struct Options {
     pub ring_bytes: usize,
     /// The rows and table changes of one flush transaction; an entry is never split. LMDB allocates each dirty page.
     pub flush_txn_bytes: usize,
-    /// The rows that one step of physical compaction looks at.
+    /// The rows that one step of physical compaction removes, about; it looks at some times more.
     pub compact_step_rows: usize,
     /// Read transactions open at once: two for each thread that reads, and a margin.
     pub max_readers: u32,
