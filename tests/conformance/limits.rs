@@ -28,9 +28,11 @@ async fn a_request_above_the_raft_limit_and_one_above_the_message_limit_differ()
 }
 
 #[tokio::test]
-async fn nesting_as_deep_as_the_operation_limit_allows() {
+async fn nesting_is_taken_to_a_depth_and_refused_beyond_the_operation_limit() {
     on_both(async |s| {
-        for depth in [10, 100, 126, 127, 128, 200] {
+        // Between these Keystead refuses, with the same text, what etcd takes up to 127: its decoder has a depth limit
+        // that keeps hostile nesting off the stack.
+        for depth in [1, 10, 40, 128, 200, 2000] {
             let mut nested: TxnRequest = txn(vec![], vec![op(put("deep", "v"))], vec![]);
             for _ in 0..depth {
                 nested = txn(vec![], vec![op(nested)], vec![]);

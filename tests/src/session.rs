@@ -126,22 +126,34 @@ async fn transcript(server: Server, script: &impl AsyncFn(&mut Session)) -> Vec<
 
 fn compare(etcd: &[String], keystead: &[String]) {
     const CONTEXT: usize = 4;
+    const SHOWN: usize = 3;
     let length = etcd.len().max(keystead.len());
-    let Some(first) = (0..length).find(|&line| etcd.get(line) != keystead.get(line)) else {
+    let differing: Vec<usize> = (0..length)
+        .filter(|&line| etcd.get(line) != keystead.get(line))
+        .collect();
+    let Some(&first) = differing.first() else {
         return;
     };
-    let before = etcd[first.saturating_sub(CONTEXT)..first].join("\n");
-    let line = |side: &[String]| {
-        side.get(first)
+    let line = |side: &[String], at: usize| {
+        side.get(at)
             .cloned()
             .unwrap_or_else(|| "(nothing)".to_owned())
     };
-    let differing = (first..length)
-        .filter(|&line| etcd.get(line) != keystead.get(line))
-        .count();
+    let before = etcd[first.saturating_sub(CONTEXT)..first].join("\n");
+    let shown: Vec<String> = differing
+        .iter()
+        .take(SHOWN)
+        .map(|&at| {
+            format!(
+                "--- line {at}, etcd\n{}\n--- keystead\n{}",
+                line(etcd, at),
+                line(keystead, at)
+            )
+        })
+        .collect();
     panic!(
-        "{differing} of {length} lines differ, first line {first}\n{before}\n--- etcd\n{}\n--- keystead\n{}\n",
-        line(etcd),
-        line(keystead)
+        "{} of {length} lines differ, after\n{before}\n{}\n",
+        differing.len(),
+        shown.join("\n")
     );
 }

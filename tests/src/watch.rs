@@ -27,16 +27,20 @@ pub struct WatchStream {
 enum Answers {
     Opening(JoinHandle<Result<Streaming<WatchResponse>, Status>>),
     Open(Box<Streaming<WatchResponse>>),
+    Refused(Status),
 }
 
 impl Answers {
     async fn message(&mut self) -> Result<Option<WatchResponse>, Status> {
         if let Answers::Opening(task) = self {
-            let stream = task.await.expect("opening a stream does not panic")?;
-            *self = Answers::Open(Box::new(stream));
+            *self = match task.await.expect("opening a stream does not panic") {
+                Ok(stream) => Answers::Open(Box::new(stream)),
+                Err(status) => Answers::Refused(status),
+            };
         }
         match self {
             Answers::Open(stream) => stream.message().await,
+            Answers::Refused(status) => Err(status.clone()),
             Answers::Opening(_) => unreachable!("it was opened above"),
         }
     }
