@@ -88,6 +88,7 @@ impl Consensus {
             observer.clone(),
             standing.clone(),
             handle.clone(),
+            wal.clone(),
         );
         let queue = Queue::new(config.proposal_deadline());
         let (reads, rounds) = reads::channel();

@@ -92,11 +92,6 @@ impl Core {
         started: oneshot::Sender<Result<Raft, StartError>>,
         stopped: oneshot::Receiver<Stop>,
     ) {
-        let Flushing {
-            handle: flusher,
-            purgeable,
-            thread: flusher_thread,
-        } = self.flushing;
         let id = self.config.identity.member_id;
         let raft =
             match Raft::new(id, raft_config(&self.config), Peers, self.log, self.machine).await {
@@ -114,7 +109,7 @@ impl Core {
             return drop(started.send(Err(error)));
         }
         tokio::spawn(self.rounds.run(raft.clone()));
-        tokio::spawn(purge::follow(raft.clone(), purgeable));
+        tokio::spawn(purge::follow(raft.clone(), self.flushing.purgeable.clone()));
         let proposer = tokio::spawn(Proposer::new(self.queue.clone(), raft.clone()).run());
         if started.send(Ok(raft.clone())).is_err() {
             return;
@@ -130,10 +125,7 @@ impl Core {
         if raft.shutdown().await.is_err() {
             tracing::warn!("the raft core ended by a panic");
         }
-        flusher.stop(how == Stop::Cleanly);
-        if flusher_thread.join().is_err() {
-            tracing::error!("the flusher ended by a panic");
-        }
+        self.flushing.end(how == Stop::Cleanly);
         self.wal.close();
     }
 }

@@ -13,13 +13,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use keystead_mvcc::{self as mvcc, CompactStep, FlushError};
+use keystead_mvcc::{self as mvcc, CompactStep, Copied, FlushError, Import, Imported};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::core::halt;
-use crate::standing::{Position, Standing};
+use crate::standing::{Position, Standing, position_after};
 use crate::stored::Note;
 
 /// The least time between two flushes, so that a burst does not cut them small.
@@ -39,12 +39,16 @@ enum Command {
     Flush(oneshot::Sender<io::Result<Note>>),
     Compact,
     Defragment(oneshot::Sender<io::Result<()>>),
+    /// The copy that a defragmentation needs was made, on a thread of its own.
+    Copied(Result<Copied, FlushError>, oneshot::Sender<io::Result<()>>),
+    BeginImport(oneshot::Sender<io::Result<Import>>),
+    Install(Box<Imported>, Note, oneshot::Sender<io::Result<()>>),
     Stop {
         cleanly: bool,
     },
 }
 
-/// Talks to the thread. The thread ends when told to, or when the last handle is gone.
+/// Talks to the thread, which ends when told to.
 #[derive(Clone)]
 pub(crate) struct Handle {
     commands: Sender<Command>,
@@ -84,6 +88,18 @@ impl Handle {
         self.ask(Command::Defragment).await
     }
 
+    /// Begins to build a store aside.
+    pub(crate) async fn begin_import(&self) -> io::Result<Import> {
+        self.ask(Command::BeginImport).await
+    }
+
+    /// Puts a store that was built aside, of which `note` tells, in the place of the one in use. What was applied and
+    /// not flushed is dropped.
+    pub(crate) async fn install(&self, imported: Imported, note: Note) -> io::Result<()> {
+        self.ask(|answer| Command::Install(Box::new(imported), note, answer))
+            .await
+    }
+
     /// What the store holds after a crash.
     pub(crate) fn last_flush(&self) -> Option<Note> {
         self.shared.last_flush.lock().clone()
@@ -92,11 +108,6 @@ impl Handle {
     /// Follows how far superseded revisions are gone from the store.
     pub(crate) fn physically_compacted(&self) -> watch::Receiver<i64> {
         self.physically_compacted.clone()
-    }
-
-    /// Ends the thread: cleanly after a last flush and a checkpoint, or as it stands.
-    pub(crate) fn stop(&self, cleanly: bool) {
-        self.send(Command::Stop { cleanly });
     }
 
     async fn ask<T>(
@@ -119,11 +130,34 @@ impl Handle {
     }
 }
 
-/// The thread and what it hands out.
+/// The thread and what it hands out. Dropped, it ends the thread as it stands.
 pub(crate) struct Flushing {
     pub(crate) handle: Handle,
     pub(crate) purgeable: Purgeable,
-    pub(crate) thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flushing {
+    /// Ends the thread: cleanly after a last flush and a checkpoint, or as it stands.
+    pub(crate) fn end(mut self, cleanly: bool) {
+        self.stop(cleanly);
+    }
+
+    fn stop(&mut self, cleanly: bool) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.handle.send(Command::Stop { cleanly });
+        if thread.join().is_err() {
+            tracing::error!("the flusher ended by a panic");
+        }
+    }
+}
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        self.stop(false);
+    }
 }
 
 /// What the thread needs from its surroundings.
@@ -157,6 +191,7 @@ pub(crate) fn start(
     let (purgeable_sender, purgeable) = watch::channel(0);
     let now = Instant::now();
     let task = Task {
+        commands: commands.clone(),
         inbox,
         shared: shared.clone(),
         retention: Retention::keeping(config.wal_retained_bytes),
@@ -182,12 +217,13 @@ pub(crate) fn start(
             physically_compacted,
         },
         purgeable,
-        thread,
+        thread: Some(thread),
     })
 }
 
 struct Task {
     flusher: mvcc::Flusher,
+    commands: Sender<Command>,
     inbox: Receiver<Command>,
     shared: Arc<Shared>,
     surroundings: Surroundings,
@@ -220,10 +256,17 @@ impl Task {
                 }
                 // What is to be compacted is known to the store once the compaction itself is flushed.
                 Ok(Command::Compact) => self.flush_and_report(),
-                Ok(Command::Defragment(answer)) => {
-                    answer
-                        .send(self.defragment().map_err(io::Error::other))
-                        .ok();
+                Ok(Command::Defragment(answer)) => self.begin_defragment(answer),
+                Ok(Command::Copied(copied, answer)) => {
+                    let done = copied.and_then(|copied| self.flusher.finish_defragment(copied));
+                    // As above, and so it is for all answers.
+                    answer.send(told(done.map(|_| ()))).ok();
+                }
+                Ok(Command::BeginImport(answer)) => {
+                    answer.send(told(self.flusher.begin_import())).ok();
+                }
+                Ok(Command::Install(imported, note, answer)) => {
+                    answer.send(self.install(*imported, note)).ok();
                 }
                 Ok(Command::Stop { cleanly: true }) => return self.finish(),
                 Ok(Command::Stop { cleanly: false }) | Err(RecvTimeoutError::Disconnected) => {
@@ -281,11 +324,7 @@ impl Task {
         if bound <= self.flushed {
             return Ok(());
         }
-        let flushed = self
-            .flusher
-            .flush(bound)
-            .inspect_err(must_end)
-            .map_err(io::Error::other)?;
+        let flushed = told(self.flusher.flush(bound))?;
         self.flushed = flushed.position;
         // A compaction may have been among it.
         self.next_step.get_or_insert_with(Instant::now);
@@ -320,8 +359,26 @@ impl Task {
             .send_if_modified(|known| std::mem::replace(known, reached) != reached);
     }
 
-    fn defragment(&mut self) -> Result<(), FlushError> {
-        self.flusher.defragment().inspect_err(must_end)?;
+    /// Flushes go on while the copy is made.
+    fn begin_defragment(&mut self, answer: oneshot::Sender<io::Result<()>>) {
+        let copy = self.flusher.begin_defragment();
+        let finish = self.commands.clone();
+        let copying = move || {
+            // The flusher has ended: the copy removes its files, the answer tells who waits.
+            finish.send(Command::Copied(copy.copy(), answer)).ok();
+        };
+        if let Err(error) = thread::Builder::new()
+            .name("defragment".to_owned())
+            .spawn(copying)
+        {
+            tracing::error!(%error, "no thread for a defragmentation");
+        }
+    }
+
+    fn install(&mut self, imported: Imported, note: Note) -> io::Result<()> {
+        told(self.flusher.install(imported))?;
+        self.flushed = note.last.map_or(0, |last| position_after(last.index));
+        *self.shared.last_flush.lock() = Some(note);
         Ok(())
     }
 
@@ -346,6 +403,10 @@ fn must_end(error: &FlushError) {
     if let FlushError::Storage(error) = error {
         halt(&error.to_string());
     }
+}
+
+fn told<T>(result: Result<T, FlushError>) -> io::Result<T> {
+    result.inspect_err(must_end).map_err(io::Error::other)
 }
 
 /// Chooses what to purge: everything that the store has, save the newest bytes of the log.

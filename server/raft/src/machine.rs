@@ -15,10 +15,11 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 
 use crate::flusher;
 use crate::sink::Observer;
-use crate::snapshot::{Snapshot, SnapshotData};
+use crate::snapshot::{self, Snapshot, SnapshotData};
 use crate::standing::{Standing, position_after};
 use crate::stored::{self, Note};
 use crate::type_config::{Entry, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::wal::Wal;
 
 /// See the file's head.
 pub(crate) struct Machine {
@@ -28,6 +29,7 @@ pub(crate) struct Machine {
     observer: Arc<dyn Observer>,
     standing: Arc<Standing>,
     flusher: flusher::Handle,
+    wal: Arc<Wal>,
 }
 
 impl Machine {
@@ -39,6 +41,7 @@ impl Machine {
         observer: Arc<dyn Observer>,
         standing: Arc<Standing>,
         flusher: flusher::Handle,
+        wal: Arc<Wal>,
     ) -> Self {
         if let Some(last) = &note.last {
             standing.set_applied(last);
@@ -50,6 +53,7 @@ impl Machine {
             observer,
             standing,
             flusher,
+            wal,
         }
     }
 
@@ -74,6 +78,14 @@ impl Machine {
         self.tell_flusher(&applied);
         self.observer.applied(&applied);
         Ok(applied.outcomes)
+    }
+
+    /// Returns when all that went into the log so far is on its disk.
+    async fn barrier(&self) -> io::Result<()> {
+        let (done, reached) = tokio::sync::oneshot::channel();
+        self.wal
+            .barrier(Box::new(move |result| drop(done.send(result))))?;
+        reached.await.map_err(io::Error::other)?
     }
 
     fn tell_flusher(&self, applied: &Applied) {
@@ -109,33 +121,59 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder(self.flusher.clone())
+        Builder {
+            store: self.store.clone(),
+            flusher: self.flusher.clone(),
+        }
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        _data: SnapshotData,
+        data: SnapshotData,
     ) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("no snapshot can be installed yet: {meta}"),
-        ))
+        // The store must never hold what the log on disk does not lead to.
+        self.barrier().await?;
+        let import = self.flusher.begin_import().await?;
+        let building = tokio::task::spawn_blocking(move || snapshot::build_aside(&data, import));
+        let (note, imported) = building.await.map_err(io::Error::other)??;
+        let promised = Note {
+            last: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+        };
+        if note != promised {
+            let mismatch = format!("a snapshot of {note:?} came as one of {promised:?}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, mismatch));
+        }
+        self.flusher.install(imported, note.clone()).await?;
+        self.state.reload(&self.store).map_err(io::Error::other)?;
+        self.standing.set_membership(note.membership.membership());
+        if let Some(last) = &note.last {
+            self.standing.set_applied(last);
+        }
+        self.note = note;
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        Ok(self.flusher.last_flush().map(Snapshot::from))
+        Ok(self
+            .flusher
+            .last_flush()
+            .map(|note| snapshot::of(&self.store, note)))
     }
 }
 
 /// Makes the store's last flush known as a snapshot, after one more flush.
-pub(crate) struct Builder(flusher::Handle);
+pub(crate) struct Builder {
+    store: Store,
+    flusher: flusher::Handle,
+}
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let note = self.0.flush().await?;
-        Ok(Snapshot::from(note))
+        let note = self.flusher.flush().await?;
+        Ok(snapshot::of(&self.store, note))
     }
 }

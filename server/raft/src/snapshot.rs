@@ -1,25 +1,55 @@
 //! What openraft calls a snapshot: the store as of its last flush, named by that flush's note.
 //!
-//! Nothing is built for it: the store is the snapshot, and a purge of the log rests on it.
+//! Nothing is built for it on the member that has it: the store is the snapshot, and a purge of the log rests on it. A
+//! member that receives one builds a store aside from the rows, and only then puts it in the place of its own.
+
+use std::io;
+
+use keystead_mvcc::{Import, Imported, Store};
 
 use crate::stored::Note;
 use crate::type_config::{SnapshotMeta, SnapshotOf};
 
-/// The content of a snapshot on its way to another member.
-#[derive(Debug, Clone)]
-pub(crate) struct SnapshotData;
+/// What is in memory at a time of a snapshot on its way.
+const STEP_BYTES: usize = 1 << 20;
+
+/// The store whose last flush is the content.
+pub(crate) struct SnapshotData(Store);
 
 pub(crate) type Snapshot = SnapshotOf<SnapshotData>;
 
-impl From<Note> for Snapshot {
-    fn from(note: Note) -> Self {
-        let meta = SnapshotMeta {
-            last_log_id: note.last,
-            last_membership: note.membership,
-        };
-        Self {
-            meta,
-            snapshot: SnapshotData,
-        }
+/// The snapshot of `store` whose last flush `note` tells of.
+pub(crate) fn of(store: &Store, note: Note) -> Snapshot {
+    let meta = SnapshotMeta {
+        last_log_id: note.last,
+        last_membership: note.membership,
+    };
+    Snapshot {
+        meta,
+        snapshot: SnapshotData(store.clone()),
     }
+}
+
+/// Builds a store aside with the content, and reads from it what it is of. Blocks on both disks.
+pub(crate) fn build_aside(data: &SnapshotData, mut import: Import) -> io::Result<(Note, Imported)> {
+    let mut export = data.0.export().map_err(io::Error::other)?;
+    loop {
+        let rows = export.rows(STEP_BYTES).map_err(io::Error::other)?;
+        if rows.is_empty() {
+            break;
+        }
+        import.rows(rows).map_err(io::Error::other)?;
+    }
+    let cut = export.cut();
+    let nothing = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a snapshot of a store that never saw an entry",
+        )
+    };
+    let note = Note::decode(cut.applied.clone().ok_or_else(nothing)?).map_err(io::Error::other)?;
+    let imported = import
+        .finish(cut, export.tables())
+        .map_err(io::Error::other)?;
+    Ok((note, imported))
 }

@@ -3,6 +3,7 @@
 mod latency;
 mod member;
 mod restart;
+mod storage_suite;
 
 use std::path::Path;
 use std::sync::Arc;
