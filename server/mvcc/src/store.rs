@@ -30,8 +30,8 @@ impl Store {
     }
 
     /// The changes of the revisions `from..=upto` in order, whole revisions, as far as `max_bytes` goes and at least
-    /// one revision. What is above the published revision is left out; fewer than all come back when the bound, or the
-    /// border between disk and memory, cuts them: ask again from the revision after the last.
+    /// one revision if there is any. What is above the published revision is left out; when fewer than all come back,
+    /// the bound has cut them: ask again from the revision after the last.
     ///
     /// # Errors
     /// [`ReadError::Compacted`] when `from` is below the compaction revision, so that changes may be gone.
@@ -59,17 +59,21 @@ impl Store {
                 }
                 recent.for_each(|row| batch.push(row.revision, row.payload.len(), || row.clone()));
             } else {
-                let upto = upto.min(state.ring.first() - 1);
+                let border = state.ring.first();
                 let snapshot = state.env.snapshot()?;
                 drop(state);
-                snapshot.walk(next, upto, |revision, header, payload| {
+                snapshot.walk(next, upto.min(border - 1), |revision, header, payload| {
                     batch.push(revision, payload.len(), || {
                         Row::new(revision, header, payload)
                     });
                     Ok(!batch.full)
                 })?;
-                // What is left of a revision that the border cuts does not exist: rings hold whole revisions.
-                break;
+                if upto < border {
+                    break;
+                }
+                // No revision lies on both sides: the ring holds whole ones. There may be none on this side.
+                next = Revision::new(border, 0);
+                continue;
             }
             next = batch.next();
         }

@@ -320,7 +320,7 @@ pub fn check(store: &Store, model: &Model) {
 }
 
 fn check_events(store: &Store, model: &Model) {
-    let mut from = model.compacted.max(2);
+    let mut from = model.compacted.max(1);
     if model.compacted > 1 {
         assert_eq!(
             named(store.events(model.compacted - 1, i64::MAX, 9)),
@@ -336,7 +336,9 @@ fn check_events(store: &Store, model: &Model) {
     let mut found: Vec<Row> = Vec::new();
     while from <= model.revision() {
         let batch = named(store.events(from, i64::MAX, 300)).expect("events");
-        from = batch.last().expect("at least one revision").revision.main + 1;
+        // What is compared below would miss whatever this stopped short of.
+        let Some(last) = batch.last() else { break };
+        from = last.revision.main + 1;
         found.extend(batch);
     }
     // A key written twice in the transaction of the compaction revision lost the first of them.
