@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use keystead_mvcc::Read;
 use keystead_proto::etcdserverpb::alarm_request::AlarmAction;
-use keystead_proto::etcdserverpb::{AlarmRequest, AlarmType};
+use keystead_proto::etcdserverpb::{AlarmRequest, AlarmType, ResponseHeader};
 use keystead_proto::internal::{Record, RecordKind};
 use keystead_raft::{Consensus, ReplySink};
 use keystead_state::{Outcome, Reader, Refusal};
@@ -44,6 +45,11 @@ impl Member {
             return Err(Refusal::NoLeader);
         }
         Ok(())
+    }
+
+    /// The header of an answer as of now.
+    pub fn header(&self) -> ResponseHeader {
+        self.headers.at(self.reader.store().current())
     }
 
     /// The record that proposes a request, given as its encoded message.

@@ -17,9 +17,11 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::header::Headers;
+use crate::lease::{self, BootClock, Lessor, Revocations};
 use crate::member::Member;
 use crate::net::{Bound, ConnectionLimits, Shards, StartShards, bind};
 use crate::service::Services;
+use crate::watch::{Inbox, Publisher};
 use crate::{compactor, identity};
 
 /// How long calls that are open may go on after the member was told to stop.
@@ -75,10 +77,15 @@ impl Node {
         let addresses = bound.addresses().to_vec();
         let identity = whose(&config)?;
         let headers = Arc::new(Headers::new(identity.cluster_id, identity.member_id));
+        let lessor = Arc::new(Lessor::new(Arc::new(BootClock), config.election_timeout));
+        let (publisher, inboxes) = Publisher::new(shard_count(&config));
         let observer = Arc::new(Follower {
             headers: headers.clone(),
+            lessor: lessor.clone(),
+            publisher,
         });
         let (consensus, reader) = Consensus::start(raft_config(&config, identity), observer)?;
+        lessor.adopt(reader.leases());
         let (stop, stopping) = watch::channel(false);
         let member = Arc::new(Member {
             config,
@@ -91,8 +98,8 @@ impl Node {
         runtime
             .block_on(publish(&member))
             .map_err(StartError::Publish)?;
-        let background = start_background(member.clone())?;
-        let shards = start_shards(member, bound)?;
+        let background = start_background(member.clone(), lessor.clone())?;
+        let shards = start_shards(member, lessor, inboxes, bound)?;
         Ok(Self {
             consensus,
             runtime,
@@ -122,13 +129,19 @@ impl Node {
 /// What consensus tells while it applies.
 struct Follower {
     headers: Arc<Headers>,
+    lessor: Arc<Lessor>,
+    publisher: Publisher,
 }
 
 impl Observer for Follower {
-    fn applied(&self, _applied: &Applied) {}
+    fn applied(&self, applied: &Applied) {
+        self.lessor.applied(&applied.lease_changes);
+        self.publisher.publish(&applied.sealed.rows);
+    }
 
-    fn leader_changed(&self, _leading: bool, term: u64) {
+    fn leader_changed(&self, leading: bool, term: u64) {
         self.headers.set_term(term);
+        self.lessor.leader_changed(leading);
     }
 }
 
@@ -183,26 +196,30 @@ async fn publish(member: &Member) -> Result<(), Refusal> {
 }
 
 /// What the member does by itself, off the shards' threads.
-fn start_background(member: Arc<Member>) -> io::Result<JoinHandle<()>> {
+fn start_background(member: Arc<Member>, lessor: Arc<Lessor>) -> io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new()
         .name("background".into())
         .spawn(move || {
             let mut stopping = member.stopping.clone();
             runtime.block_on(async move {
+                let revocations = Revocations::new(member.consensus.clone());
+                let reaper = tokio::spawn(lease::reap(lessor, revocations));
                 let compactor = tokio::spawn(compactor::run(member));
                 let _stopped = stopping.wait_for(|stop| *stop).await;
                 compactor.abort();
+                reaper.abort();
             });
         })
 }
 
-fn start_shards(member: Arc<Member>, bound: Bound) -> io::Result<Shards> {
+fn start_shards(
+    member: Arc<Member>,
+    lessor: Arc<Lessor>,
+    inboxes: Vec<Arc<Inbox>>,
+    bound: Bound,
+) -> io::Result<Shards> {
     let config = &member.config;
-    let count = match config.shards {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        count => count,
-    };
     let limits = ConnectionLimits {
         max_message_bytes: config.max_message_bytes(),
         max_concurrent_streams: config.max_concurrent_streams,
@@ -211,10 +228,17 @@ fn start_shards(member: Arc<Member>, bound: Bound) -> io::Result<Shards> {
     };
     let stopping = member.stopping.clone();
     StartShards {
-        count,
+        count: inboxes.len(),
         limits,
-        handler: move |_shard| Services::start(&member),
+        handler: move |shard: usize| Services::start(&member, &lessor, inboxes[shard].clone()),
         stopping,
     }
     .start(bound)
+}
+
+fn shard_count(config: &Config) -> usize {
+    match config.shards {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
 }

@@ -10,7 +10,9 @@ mod clock;
 mod deadlines;
 mod lessor;
 mod reaper;
+mod revocations;
 
 pub use clock::{BootClock, Clock};
 pub use lessor::{Lessor, Remaining, Renewal};
 pub use reaper::{Revoke, reap};
+pub use revocations::Revocations;

@@ -13,7 +13,7 @@ use keystead_proto::internal::{Record, RecordKind};
 use keystead_state::{Refusal, Reply as Answer, check, quota, txn};
 use prost::{DecodeError, Message};
 
-use super::range_answer;
+use super::{decode, range_answer};
 use crate::error::GrpcStatus;
 use crate::member::Member;
 use crate::net::grpc::{Metadata, framed};
@@ -176,10 +176,6 @@ async fn compact(member: &Member, message: Bytes) -> Result<Bytes, GrpcStatus> {
         }
         other => Err(GrpcStatus::mismatched(&other)),
     }
-}
-
-fn decode<M: Message + Default>(message: &Bytes) -> Result<M, GrpcStatus> {
-    M::decode(message.clone()).map_err(|error| GrpcStatus::undecodable(&error))
 }
 
 /// prost follows 100 levels of messages, which is 50 transactions. Deeper ones have more operations in them than are

@@ -2,30 +2,48 @@
 //! Handlers only translate: what a request means is the replicated state's business.
 
 mod cluster;
+mod contenders;
+mod election;
 mod health;
 mod kv;
+mod lease;
+mod lock;
 mod maintenance;
+mod patience;
 mod range_answer;
 mod range_stream;
+mod streams;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use keystead_mvcc::Store;
 use keystead_proto::etcdserverpb::cluster_server::ClusterServer;
 use keystead_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keystead_proto::health::health_server::HealthServer;
+use prost::Message;
 
 use crate::error::{Code, GrpcStatus};
+use crate::lease::Lessor;
 use crate::member::Member;
 use crate::net::{Call, Handler};
 use crate::proposals::Proposals;
+use crate::watch::{Hub, Inbox, Limits};
 
 use cluster::Cluster;
+use election::Election;
 use health::Health;
 use kv::Kv;
+use lease::Lease;
+use lock::Lock;
 use maintenance::Maintenance;
+use streams::Streams;
+use watch::Watch;
 
 /// Every method of every service that clients know. Those that no arm of [`Services::route`] takes are refused by name.
 const METHODS: [(&str, &[&str]); 9] = [
@@ -108,20 +126,32 @@ const METHODS: [(&str, &[&str]); 9] = [
 pub struct Services {
     member: Arc<Member>,
     kv: Kv,
+    watch: Watch,
+    lease: Lease,
+    lock: Lock,
+    election: Election,
     cluster: ClusterServer<Cluster>,
     maintenance: MaintenanceServer<Maintenance>,
     health: HealthServer<Health>,
 }
 
 impl Services {
-    /// Starts the services on the calling shard's thread.
-    pub fn start(member: &Arc<Member>) -> Self {
+    /// Starts the services on the calling shard's thread. `inbox` is the shard's own.
+    pub fn start(member: &Arc<Member>, lessor: &Arc<Lessor>, inbox: Arc<Inbox>) -> Self {
+        let proposals = Proposals::start(member.clone());
+        let streams = Streams::start(member.clone());
+        let hub = start_hub(member, inbox);
+        let changes = hub.changes();
         Self {
-            member: member.clone(),
-            kv: Kv::new(member.clone(), Proposals::start(member.clone())),
+            kv: Kv::new(member.clone(), proposals.clone()),
+            watch: Watch::new(member.clone(), hub, streams.clone()),
+            lease: Lease::new(member.clone(), lessor.clone(), proposals, streams.clone()),
+            lock: Lock::new(member.clone(), changes.clone()),
+            election: Election::new(member.clone(), changes, streams),
             cluster: ClusterServer::new(Cluster::new(member.clone())),
             maintenance: MaintenanceServer::new(Maintenance::new(member.clone())),
             health: HealthServer::new(Health),
+            member: member.clone(),
         }
     }
 
@@ -132,6 +162,19 @@ impl Services {
             "/etcdserverpb.KV/Txn" => self.kv.txn(call),
             "/etcdserverpb.KV/DeleteRange" => self.kv.delete_range(call),
             "/etcdserverpb.KV/Compact" => self.kv.compact(call),
+            "/etcdserverpb.Watch/Watch" => self.watch.watch(call),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => self.lease.keep_alive(call),
+            "/etcdserverpb.Lease/LeaseGrant" => self.lease.grant(call),
+            "/etcdserverpb.Lease/LeaseRevoke" => self.lease.revoke(call),
+            "/etcdserverpb.Lease/LeaseTimeToLive" => self.lease.time_to_live(call),
+            "/etcdserverpb.Lease/LeaseLeases" => self.lease.leases(call),
+            "/v3lockpb.Lock/Lock" => self.lock.lock(call),
+            "/v3lockpb.Lock/Unlock" => self.lock.unlock(call),
+            "/v3electionpb.Election/Campaign" => self.election.campaign(call),
+            "/v3electionpb.Election/Proclaim" => self.election.proclaim(call),
+            "/v3electionpb.Election/Leader" => self.election.leader(call),
+            "/v3electionpb.Election/Observe" => self.election.observe(call),
+            "/v3electionpb.Election/Resign" => self.election.resign(call),
             "/etcdserverpb.KV/RangeStream" => range_stream::serve(&self.member, call),
             _ => self.route_by_service(call),
         }
@@ -159,6 +202,21 @@ impl Handler for Services {
             Err(refusal) => call.refuse(&refusal.into()),
         }
     }
+}
+
+/// Starts the shard's watch hub.
+fn start_hub(member: &Arc<Member>, inbox: Arc<Inbox>) -> Rc<Hub<Store>> {
+    let history = member.reader.store().clone();
+    let limits = Limits::new(member.config.max_request_bytes);
+    let hub = Hub::new(history, Box::new(member.headers.clone()), inbox, limits);
+    let running = hub.clone();
+    tokio::task::spawn_local(async move { running.run().await });
+    hub
+}
+
+/// The message of a request.
+fn decode<M: Message + Default>(message: &Bytes) -> Result<M, GrpcStatus> {
+    M::decode(message.clone()).map_err(|error| GrpcStatus::undecodable(&error))
 }
 
 /// The service of a known path, or grpc-go's refusal of an unknown one.

@@ -1,5 +1,12 @@
 //! A whole member, asked over its port: what the services answer once consensus, state and store stand behind them.
 
+mod calls;
+mod election;
+mod lease;
+mod lock;
+mod watch;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use keystead_proto::etcdserverpb::{
@@ -42,9 +49,13 @@ impl Running {
         }
     }
 
-    async fn client(&self) -> Client {
+    fn address(&self) -> SocketAddr {
         let node = self.node.as_ref().expect("it runs");
-        Client::connect(node.client_addresses()[0]).await
+        node.client_addresses()[0]
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.address()).await
     }
 
     fn restart(&mut self) {
