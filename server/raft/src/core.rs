@@ -4,6 +4,7 @@
 //! A core that ends without being told to has lost its log or its state: the process is ended, so that nobody is
 //! served by half a member.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -157,32 +158,29 @@ async fn lead(
     standing: &Standing,
     mut leading: watch::Receiver<Leading>,
 ) -> Result<(), StartError> {
-    let failed = |error: &dyn std::fmt::Display| StartError::Core(error.to_string());
-    if !raft
-        .is_initialized()
-        .await
-        .map_err(|error| failed(&error))?
-    {
-        let voters = std::collections::BTreeMap::from([(config.identity.member_id, ())]);
-        raft.initialize(voters)
-            .await
-            .map_err(|error| failed(&error))?;
+    let initialized = raft.is_initialized().await.map_err(failed)?;
+    if !initialized {
+        let voters = BTreeMap::from([(config.identity.member_id, ())]);
+        raft.initialize(voters).await.map_err(failed)?;
     }
-    let membership = raft
-        .with_raft_state(|state| state.membership_state.effective().membership().clone())
-        .await;
-    standing.set_membership(&membership.map_err(|error| failed(&error))?);
-    if standing.is_lone_voter() {
-        raft.trigger()
-            .elect(false)
-            .await
-            .map_err(|error| failed(&error))?;
-        tokio::select! {
-            led = leading.wait_for(Option::is_some) => { led.map_err(|error| failed(&error))?; }
-            reason = ended(raft) => return Err(StartError::Core(reason)),
-        }
+    let membership =
+        raft.with_raft_state(|state| state.membership_state.effective().membership().clone());
+    standing.set_membership(&membership.await.map_err(failed)?);
+    if !standing.is_lone_voter() {
+        return Ok(());
     }
-    Ok(())
+    if initialized {
+        // A fresh cluster elects its first leader by itself.
+        raft.trigger().elect(false).await.map_err(failed)?;
+    }
+    tokio::select! {
+        led = leading.wait_for(Option::is_some) => led.map(|_| ()).map_err(failed),
+        reason = ended(raft) => Err(StartError::Core(reason)),
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> StartError {
+    StartError::Core(error.to_string())
 }
 
 /// Waits until openraft's core has ended, and says why.

@@ -302,3 +302,100 @@ fn complete(replies: &Replies, result: ClientWriteResult<TypeConfig>) {
         Err(_) => replies.refuse(&Refusal::LeaderChanged),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keystead_state::Outcome;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<(u64, Outcome)>>);
+
+    impl ReplySink for Told {
+        fn deliver(&self, replies: Vec<(u64, Outcome)>) {
+            self.0.lock().extend(replies);
+        }
+    }
+
+    fn record(size: usize) -> Record {
+        Record {
+            payload: vec![0; size].into(),
+            ..Default::default()
+        }
+    }
+
+    fn sizes(queue: &Arc<Queue>) -> Option<Vec<usize>> {
+        let (records, _, _) = queue.take()?;
+        Some(records.iter().map(|record| record.payload.len()).collect())
+    }
+
+    #[test]
+    fn an_entry_is_bounded_by_requests_and_by_bytes_and_one_large_request_goes_alone() {
+        let queue = Queue::new(Duration::from_secs(1));
+        let sink: Arc<dyn ReplySink> = Arc::new(Told::default());
+        let large = ENTRY_BYTES + 1;
+        queue.push(&sink, (0..600).map(|token| (token, record(1))).collect());
+        queue.push(
+            &sink,
+            vec![(600, record(large)), (601, record(large)), (602, record(2))],
+        );
+        queue.push(
+            &sink,
+            vec![(603, record(ENTRY_BYTES - 2)), (604, record(1))],
+        );
+        let expected = [
+            vec![1; 512],
+            vec![1; 88],
+            vec![large],
+            vec![large],
+            vec![2, ENTRY_BYTES - 2],
+            vec![1],
+        ];
+        for entry in expected {
+            assert_eq!(sizes(&queue), Some(entry));
+        }
+        assert_eq!(sizes(&queue), None);
+        let waiting = queue.waiting.lock();
+        assert_eq!(
+            (waiting.requests, waiting.bytes, waiting.batches.len()),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn the_next_entry_waits_until_the_last_ticket_is_gone() {
+        let queue = Queue::new(Duration::from_secs(1));
+        let sink: Arc<dyn ReplySink> = Arc::new(Told::default());
+        queue.push(&sink, vec![(0, record(1))]);
+        let (_, _, ticket) = queue.take().unwrap();
+        queue.push(&sink, vec![(1, record(2))]);
+        let copy = ticket.clone();
+        drop(ticket);
+        assert_eq!(sizes(&queue), None);
+        drop(copy);
+        assert_eq!(sizes(&queue), Some(vec![2]));
+    }
+
+    #[test]
+    fn what_waited_too_long_is_refused_and_what_was_dropped_is_told() {
+        let queue = Queue::new(Duration::from_secs(1));
+        let told = Arc::new(Told::default());
+        let sink: Arc<dyn ReplySink> = told.clone();
+        queue.push(&sink, vec![(7, record(1)), (8, record(1))]);
+        assert!(queue.take_overdue(Instant::now()).is_empty());
+        for waiters in queue.take_overdue(Instant::now() + Duration::from_secs(2)) {
+            waiters.refuse(&Refusal::Timeout);
+        }
+        queue.push(&sink, vec![(9, record(1))]);
+        drop(queue.take());
+        queue.close();
+        queue.push(&sink, vec![(10, record(1))]);
+        let expected = [
+            (7, Err(Refusal::Timeout)),
+            (8, Err(Refusal::Timeout)),
+            (9, Err(Refusal::Stopped)),
+            (10, Err(Refusal::Stopped)),
+        ];
+        assert_eq!(*told.0.lock(), expected);
+    }
+}

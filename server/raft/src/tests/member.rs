@@ -1,10 +1,11 @@
 //! One running member: order, grouping, bounds and what a caller hears.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keystead_state::Refusal;
 
-use super::{Collected, config, dump, propose, put, revision, start, stop};
+use super::{Collected, compact, config, dump, propose, put, revision, start, stop};
 use crate::{ReplySink, StartError};
 
 #[test]
@@ -118,5 +119,33 @@ fn a_second_member_on_the_same_directory_is_refused() {
         second,
         Err(StartError::DataDir(crate::DataDirError::InUse(_)))
     ));
+    stop(consensus);
+}
+
+#[test]
+fn compacted_rows_go_and_the_store_is_defragmented_while_it_serves() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (consensus, reader) = start(config(tmp.path()));
+    propose(
+        &consensus,
+        (0..900).map(|n| put(&format!("k{}", n % 9), "v")).collect(),
+    );
+    assert!(propose(&consensus, vec![compact(890)])[0].is_ok());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let compacted = consensus.physically_compacted(890);
+        tokio::time::timeout(Duration::from_secs(20), compacted)
+            .await
+            .unwrap();
+        consensus.defragment().await.unwrap();
+    });
+    let counters = consensus.counters().store;
+    assert!(counters.rows_removed >= 800, "{counters:?}");
+    assert_eq!(counters.defragmentations, 1);
+    assert_eq!(dump(&reader).1.len(), 9);
+    assert_eq!(revision(&propose(&consensus, vec![put("k0", "w")])[0]), 902);
     stop(consensus);
 }

@@ -1,6 +1,7 @@
 //! The whole member, from proposals to what a restart finds.
 
 mod latency;
+mod machine;
 mod member;
 mod restart;
 mod storage_suite;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keystead_mvcc::{Query, Read as _};
-use keystead_proto::etcdserverpb::PutRequest;
+use keystead_proto::etcdserverpb::{CompactionRequest, PutRequest};
 use keystead_proto::internal::{Record, RecordKind};
 use keystead_state::{Applied, Limits, Outcome, Reader, Reply};
 use parking_lot::Mutex;
@@ -57,6 +58,18 @@ pub(super) fn put(key: &str, value: &str) -> Record {
     Record {
         kind: RecordKind::Put as i32,
         payload: put.encode_to_vec().into(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn compact(revision: i64) -> Record {
+    let request = CompactionRequest {
+        revision,
+        ..Default::default()
+    };
+    Record {
+        kind: RecordKind::Compaction as i32,
+        payload: request.encode_to_vec().into(),
         ..Default::default()
     }
 }

@@ -1,14 +1,16 @@
 //! openraft's own suite for stores, over our log and our state machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use keystead_state::Limits;
+use keystead_state::Reader;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::{Nobody, config};
-use crate::bootstrap::{self, Parts};
+use crate::bootstrap;
+use crate::data_dir::DataDir;
 use crate::flusher::{self, Flushing, Surroundings};
 use crate::log_storage::LogStorage;
 use crate::machine::Machine;
@@ -17,61 +19,62 @@ use crate::type_config::TypeConfig;
 
 struct Builder;
 
-/// What must outlive a store of the suite.
-struct Guard {
+/// What must outlive a state machine, and shows what is in it.
+pub(super) struct Guard {
+    pub(super) reader: Reader,
+    pub(super) standing: Arc<Standing>,
+    pub(super) flushing: Flushing,
+    _data_dir: DataDir,
     _dir: TempDir,
-    _flushing: Flushing,
-    _data_dir: crate::data_dir::DataDir,
+}
+
+/// A log and a state machine on a directory of their own, without a core. Flushes when told.
+pub(super) fn alone() -> (Guard, LogStorage, Machine) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = crate::Config {
+        flush_interval: Duration::from_secs(3600),
+        ..config(dir.path())
+    };
+    let parts = bootstrap::open(&config).unwrap();
+    let standing = Arc::new(Standing::default());
+    let log = LogStorage::new(parts.wal.clone(), &parts.recovered, standing.clone()).unwrap();
+    let surroundings = Surroundings {
+        standing: standing.clone(),
+        store: parts.store.clone(),
+        // What is applied here was never appended.
+        synced: Arc::new(|| u64::MAX),
+        log_bytes: Arc::new(|| 0),
+    };
+    let flushing = flusher::start(
+        parts.flusher,
+        parts.flushed,
+        parts.note.clone(),
+        &config,
+        surroundings,
+    )
+    .unwrap();
+    let machine = Machine::new(
+        parts.state,
+        parts.store,
+        parts.note.unwrap_or_default(),
+        Arc::new(Nobody),
+        standing.clone(),
+        flushing.handle.clone(),
+        parts.wal,
+    );
+    let guard = Guard {
+        reader: parts.reader,
+        standing,
+        flushing,
+        _data_dir: parts.data_dir,
+        _dir: dir,
+    };
+    (guard, log, machine)
 }
 
 impl StoreBuilder<TypeConfig, LogStorage, Machine, Guard> for Builder {
     async fn build(&self) -> Result<(Guard, LogStorage, Machine), StorageError<TypeConfig>> {
-        let dir = tempfile::tempdir().unwrap();
-        let config = crate::Config {
-            limits: Limits::default(),
-            ..config(dir.path())
-        };
-        let Parts {
-            data_dir,
-            wal,
-            recovered,
-            store,
-            flusher,
-            flushed,
-            state,
-            note,
-            ..
-        } = bootstrap::open(&config).unwrap();
-        let standing = Arc::new(Standing::default());
-        let log = LogStorage::new(wal.clone(), &recovered, standing.clone()).unwrap();
-        let surroundings = Surroundings {
-            standing: standing.clone(),
-            store: store.clone(),
-            // The suite applies what it never appends.
-            synced: Arc::new(|| u64::MAX),
-            log_bytes: Arc::new(|| 0),
-        };
-        let flushing =
-            flusher::start(flusher, flushed, note.clone(), &config, surroundings).unwrap();
-        let handle = flushing.handle.clone();
-        let machine = Machine::new(
-            state,
-            store,
-            note.unwrap_or_default(),
-            Arc::new(Nobody),
-            standing,
-            handle,
-            wal,
-        );
-        Ok((
-            Guard {
-                _dir: dir,
-                _flushing: flushing,
-                _data_dir: data_dir,
-            },
-            log,
-            machine,
-        ))
+        Ok(alone())
     }
 }
 

@@ -1,0 +1,124 @@
+//! The state machine without a core: what stops it, and snapshots that carry keys.
+
+use bytes::Bytes;
+use futures::stream;
+use keystead_proto::internal::Record;
+use openraft::RaftSnapshotBuilder as _;
+use openraft::storage::RaftStateMachine as _;
+
+use super::storage_suite::alone;
+use super::{dump, put};
+use crate::machine::Machine;
+use crate::stored;
+use crate::type_config::{Entry, LogId, Payload, Proposal};
+
+fn entry(index: u64, stored: Bytes) -> Entry {
+    let payload = Payload::Normal(Proposal {
+        stored,
+        ticket: None,
+    });
+    Entry {
+        log_id: LogId::new_term_index(1, index),
+        payload,
+    }
+}
+
+async fn apply(machine: &mut Machine, entry: Entry) -> std::io::Result<()> {
+    machine.apply(stream::iter([Ok((entry, None))])).await
+}
+
+#[tokio::test]
+async fn an_entry_that_can_not_be_read_stops_the_member_and_changes_nothing() {
+    let unknown = Record {
+        kind: 99,
+        ..Default::default()
+    };
+    let garbled = Record {
+        payload: Bytes::from_static(&[0xff]),
+        ..put("k", "v")
+    };
+    let cases = [
+        (Bytes::from_static(&[7]), "unknown kind"),
+        (Bytes::from_static(&[1, 8, 9]), "version 9"),
+        (
+            stored::command(vec![put("k", "v"), unknown]),
+            "unknown kind 99",
+        ),
+        (stored::command(vec![garbled]), "can't be decoded"),
+    ];
+    for (stored, sentence) in cases {
+        let (guard, _log, mut machine) = alone();
+        let error = apply(&mut machine, entry(0, stored)).await.unwrap_err();
+        assert!(error.to_string().contains(sentence), "{error}");
+        assert_eq!(guard.standing.applied(), 0);
+        assert_eq!(dump(&guard.reader), (1, vec![]));
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_brings_everything_over_and_what_was_there_is_gone() {
+    let (source, _log, mut sender) = alone();
+    for n in 0..500 {
+        let records = vec![
+            put(&format!("k{}", n % 70), &format!("v{n}")),
+            put("same", "x"),
+        ];
+        apply(&mut sender, entry(n, stored::command(records)))
+            .await
+            .unwrap();
+    }
+    let snapshot = sender
+        .get_snapshot_builder()
+        .await
+        .build_snapshot()
+        .await
+        .unwrap();
+    let (target, _log, mut receiver) = alone();
+    apply(
+        &mut receiver,
+        entry(0, stored::command(vec![put("gone", "v")])),
+    )
+    .await
+    .unwrap();
+    receiver
+        .install_snapshot(&snapshot.meta, snapshot.snapshot)
+        .await
+        .unwrap();
+    assert_eq!(dump(&target.reader), dump(&source.reader));
+    assert_eq!(target.standing.applied(), 500);
+    assert_eq!(
+        target.flushing.handle.last_flush().unwrap().last,
+        snapshot.meta.last_log_id
+    );
+    for machine in [&mut sender, &mut receiver] {
+        apply(
+            machine,
+            entry(500, stored::command(vec![put("k1", "after")])),
+        )
+        .await
+        .unwrap();
+    }
+    let hash = |reader: &keystead_state::Reader| reader.store().hash_kv(0).unwrap();
+    assert_eq!(hash(&target.reader), hash(&source.reader));
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_moment_than_promised_is_refused() {
+    let (_source, _log, mut sender) = alone();
+    apply(&mut sender, entry(0, stored::command(vec![put("k", "v")])))
+        .await
+        .unwrap();
+    let mut snapshot = sender
+        .get_snapshot_builder()
+        .await
+        .build_snapshot()
+        .await
+        .unwrap();
+    snapshot.meta.last_log_id = Some(LogId::new_term_index(1, 5));
+    let (target, _log, mut receiver) = alone();
+    receiver
+        .install_snapshot(&snapshot.meta, snapshot.snapshot)
+        .await
+        .unwrap_err();
+    assert_eq!(dump(&target.reader), (1, vec![]));
+}
