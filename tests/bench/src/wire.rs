@@ -95,10 +95,13 @@ impl Connection {
     pub async fn call(&mut self, rpc: &Rpc, message: Bytes) -> Result<Bytes> {
         let mut stream = self.stream(rpc).await?;
         stream.send.send_data(message, true)?;
-        match stream.next().await? {
-            Some(answer) => Ok(answer),
-            None => bail!("the server ended a unary call without an answer"),
-        }
+        let answer = stream
+            .next()
+            .await?
+            .context("the server ended a unary call without an answer")?;
+        // The status follows the message; a stream that is dropped before it came would be reset.
+        while stream.next().await?.is_some() {}
+        Ok(answer)
     }
 
     /// Opens a stream; messages go out by [`Stream::send`] and come in by [`Stream::next`].
