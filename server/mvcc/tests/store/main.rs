@@ -4,6 +4,7 @@ mod bench;
 mod compaction;
 mod durability;
 mod figures;
+mod kill;
 mod model;
 mod programs;
 mod threads;

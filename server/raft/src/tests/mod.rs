@@ -1,5 +1,6 @@
 //! The whole member, from proposals to what a restart finds.
 
+mod durable;
 mod latency;
 mod machine;
 mod member;

@@ -2,10 +2,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{config, dump, eventually, kill, propose, put, revision, start, stop};
-use crate::StartError;
+use super::{Collected, config, dump, eventually, kill, propose, put, revision, start, stop};
+use crate::{ReplySink, StartError};
+
+/// Proposals that wait for their answer at once.
+const IN_FLIGHT: usize = 16;
 
 #[test]
 fn every_acknowledged_record_is_there_after_a_kill() {
@@ -142,6 +146,32 @@ fn the_log_is_purged_behind_the_store_and_a_restart_goes_on() {
 }
 
 #[test]
+fn a_kill_under_load_never_finds_the_log_purged_past_the_store() {
+    let tmp = tempfile::tempdir().unwrap();
+    let value = "x".repeat(4096);
+    let mut acknowledged = 1;
+    for round in 0..6 {
+        let (consensus, reader) = start(config(tmp.path()));
+        assert!(dump(&reader).0 >= acknowledged, "before round {round}");
+        let collected = Arc::new(Collected::default());
+        let sink: Arc<dyn ReplySink> = collected.clone();
+        // Apply goes on while the flush is made that the purge rests on.
+        let mut proposed = 0;
+        while consensus.counters().log.purges == 0 {
+            for token in proposed..proposed + IN_FLIGHT {
+                consensus.propose(&sink, vec![(token as u64, put("k", &value))]);
+            }
+            collected.wait_for(proposed);
+            proposed += IN_FLIGHT;
+        }
+        let replies = collected.wait_for(0);
+        let revisions = replies.iter().map(|(_, outcome)| revision(outcome));
+        acknowledged = revisions.fold(acknowledged, i64::max);
+        kill(consensus);
+    }
+}
+
+#[test]
 fn a_store_without_its_log_and_a_log_without_its_store_are_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let (consensus, _) = start(config(tmp.path()));
@@ -158,12 +188,11 @@ fn a_store_without_its_log_and_a_log_without_its_store_are_refused() {
     let sentence = |part: &str| {
         let (here, away) = (data.join(part), tmp.path().join("away"));
         fs::rename(&here, &away).unwrap();
-        let refused =
-            match crate::Consensus::start(config(tmp.path()), std::sync::Arc::new(super::Nobody)) {
-                Err(StartError::Apart(sentence)) => sentence,
-                Err(other) => panic!("refused for another reason: {other}"),
-                Ok(_) => panic!("started without {part}"),
-            };
+        let refused = match crate::Consensus::start(config(tmp.path()), Arc::new(super::Nobody)) {
+            Err(StartError::Apart(sentence)) => sentence,
+            Err(other) => panic!("refused for another reason: {other}"),
+            Ok(_) => panic!("started without {part}"),
+        };
         fs::remove_dir_all(&here).unwrap();
         fs::rename(&away, &here).unwrap();
         refused
