@@ -11,6 +11,8 @@
 //! that of the store. Removals and the place of the walk are one transaction: a restart goes on from there. The index
 //! forgets after the commit; readers in between are refused below the compaction revision by then.
 
+use keystead_seeded::{Bug, planted};
+
 use crate::counters::Tally;
 use crate::durable::Durable;
 use crate::flush::{FlushError, Flusher};
@@ -107,7 +109,8 @@ impl Flusher {
             }
             left = left.saturating_sub(1);
             found.next = revision.next();
-            let removes_itself = header.tombstone && revision.main < target;
+            let removes_itself = header.tombstone
+                && (revision.main < target || planted(Bug::DropCompactionTombstone));
             if header.previous.is_some() || removes_itself {
                 let kv = KeyValueRef::decode(payload).map_err(|_| DamagedRow { revision })?;
                 found.keys.push(kv.key.to_vec());

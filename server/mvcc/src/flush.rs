@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use keystead_seeded::{Bug, planted};
 
 use crate::checkpoint::Checkpoints;
 use crate::counters::Tally;
@@ -124,11 +125,6 @@ impl Flusher {
 
     fn write(&mut self, batch: &[Arc<SealedEntry>], last: &SealedEntry) -> Result<u64, FlushError> {
         let env = self.env();
-        let mut change = env.change()?;
-        let rows = self.append_rows(&mut change, last.revision)?;
-        for table in batch.iter().flat_map(|entry| &entry.tables) {
-            change.set(&table.key, table.value.as_deref())?;
-        }
         let durable = Durable {
             revision: last.revision,
             compacted: last.compacted,
@@ -136,6 +132,14 @@ impl Flusher {
             applied: Some(last.applied.clone()),
             ..self.durable
         };
+        if planted(Bug::AppliedIdApart) {
+            env.change()?.commit(&durable)?;
+        }
+        let mut change = env.change()?;
+        let rows = self.append_rows(&mut change, last.revision)?;
+        for table in batch.iter().flat_map(|entry| &entry.tables) {
+            change.set(&table.key, table.value.as_deref())?;
+        }
         change.commit(&durable)?;
         self.adopt(durable);
         self.measure(&env)?;

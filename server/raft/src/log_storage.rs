@@ -9,6 +9,7 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
+use keystead_seeded::{Bug, planted};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 
@@ -196,6 +197,11 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             // Only now may the next entry be proposed: it goes behind the news of this one.
             drop(tickets);
         };
+        if planted(Bug::AnswerEarly) {
+            self.log.wal.append(stored, Box::new(drop))?;
+            done(Ok(()));
+            return Ok(());
+        }
         self.log.wal.append(stored, Box::new(done))?;
         Ok(())
     }
@@ -206,7 +212,12 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        self.log.wal.purge(entry_id(&upto))?;
+        let mut upto = entry_id(&upto);
+        if planted(Bug::PurgeTooFar) {
+            let applied = self.log.wal.id(self.standing.applied() - 1);
+            upto = applied.unwrap_or(upto);
+        }
+        self.log.wal.purge(upto)?;
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use keystead_seeded::{Bug, planted};
 use keystead_state::LeaseChange;
 use parking_lot::Mutex;
 
@@ -89,7 +90,7 @@ impl Lessor {
     pub fn leader_changed(&self, leading: bool) {
         let mut deadlines = self.deadlines.lock();
         self.leading.store(leading, Ordering::Release);
-        if leading {
+        if leading && !planted(Bug::KeepOldDeadlines) {
             deadlines.restart(self.clock.now(), self.grace);
         } else {
             deadlines.release_waiting();
@@ -152,7 +153,7 @@ impl Lessor {
     /// Takes out up to `limit` leases to be revoked: none while this member does not lead.
     pub(super) fn take_expired(&self, limit: usize) -> Vec<i64> {
         let mut deadlines = self.deadlines.lock();
-        if !self.is_leading() {
+        if !self.is_leading() && !planted(Bug::RevokeAsFollower) {
             return Vec::new();
         }
         deadlines.take_expired(self.clock.now(), limit)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use bytes::Bytes;
+use keystead_seeded::{Bug, planted};
 
 use super::batch::{Builder, Header, VERSION};
 use super::entry::EntryId;
@@ -193,10 +194,10 @@ impl Writer {
             .file
             .write_all_at(&mut self.builder.slices(&header), self.offset);
         written.map_err(failed("write", shared, &segment))?;
-        segment
-            .file
-            .sync_data()
-            .map_err(failed("sync", shared, &segment))?;
+        if !planted(Bug::SkipFsync) {
+            let synced = segment.file.sync_data();
+            synced.map_err(failed("sync", shared, &segment))?;
+        }
         self.chain.sequence += 1;
         self.chain.crc = crc;
         Ok(self.builder.batch_len())
@@ -211,7 +212,9 @@ impl Writer {
         {
             return Ok(active.clone());
         }
-        self.builder.open_segment(self.vote.as_deref(), self.purged);
+        let vote = self.vote.as_deref();
+        let vote = vote.filter(|_| !planted(Bug::ForgetVote));
+        self.builder.open_segment(vote, self.purged);
         let mut next = self.pool.take()?;
         if self.builder.batch_len() > next.len {
             let grown = next.grow(self.builder.batch_len());

@@ -1,0 +1,121 @@
+//! Known bugs, each planted by one `if` at the place where it would be made.
+//!
+//! A test that has never been red proves nothing. `tests/seeded` builds the server with the feature `seeded-bugs`, plants
+//! one bug at a time by the environment variable `KEYSTEAD_SEEDED_BUG`, and demands that the test which guards the place
+//! fails. Without the feature [`planted`] is a constant `false`, and the compiled code is as if it were not there.
+//!
+//! This crate depends on nothing, and nothing may depend on what it says: only a wrong branch hangs on it.
+
+/// A bug that somebody has shipped before, in etcd or elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The log acknowledges a batch that was written and not synced.
+    SkipFsync,
+    /// A new file of the log is used before its name is durable.
+    SkipDirSync,
+    /// A file of the log opens without the vote that was saved in an earlier one.
+    ForgetVote,
+    /// What is read of a torn batch counts as whole.
+    TakeTornTail,
+    /// The consensus core hears that an entry is durable when it was only queued.
+    AnswerEarly,
+    /// The applied id is committed in a transaction of its own, before the rows it tells of.
+    AppliedIdApart,
+    /// The log is purged up to what was applied, past what the store has on disk.
+    PurgeTooFar,
+    /// A row is served although its checksum fails.
+    SkipRowChecksum,
+    /// A watcher that has caught up misses the next revision.
+    LoseHandoverEvent,
+    /// Progress tells a revision whose events a watcher of the stream has not been sent.
+    ProgressTooEarly,
+    /// Compaction removes a tombstone exactly at its revision.
+    DropCompactionTombstone,
+    /// A member that does not lead ends leases by its own clock.
+    RevokeAsFollower,
+    /// A new leader ends leases by deadlines that it never heard renewed.
+    KeepOldDeadlines,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: [Bug; 13] = [
+        Bug::SkipFsync,
+        Bug::SkipDirSync,
+        Bug::ForgetVote,
+        Bug::TakeTornTail,
+        Bug::AnswerEarly,
+        Bug::AppliedIdApart,
+        Bug::PurgeTooFar,
+        Bug::SkipRowChecksum,
+        Bug::LoseHandoverEvent,
+        Bug::ProgressTooEarly,
+        Bug::DropCompactionTombstone,
+        Bug::RevokeAsFollower,
+        Bug::KeepOldDeadlines,
+    ];
+
+    /// The bug's name in the environment variable.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Bug::SkipFsync => "skip_fsync",
+            Bug::SkipDirSync => "skip_dir_sync",
+            Bug::ForgetVote => "forget_vote",
+            Bug::TakeTornTail => "take_torn_tail",
+            Bug::AnswerEarly => "answer_early",
+            Bug::AppliedIdApart => "applied_id_apart",
+            Bug::PurgeTooFar => "purge_too_far",
+            Bug::SkipRowChecksum => "skip_row_checksum",
+            Bug::LoseHandoverEvent => "lose_handover_event",
+            Bug::ProgressTooEarly => "progress_too_early",
+            Bug::DropCompactionTombstone => "drop_compaction_tombstone",
+            Bug::RevokeAsFollower => "revoke_as_follower",
+            Bug::KeepOldDeadlines => "keep_old_deadlines",
+        }
+    }
+}
+
+#[cfg(not(feature = "seeded-bugs"))]
+mod switch {
+    use super::Bug;
+
+    /// Whether to do as `bug` does. Never, in a build without the feature.
+    #[inline(always)]
+    pub const fn planted(_bug: Bug) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "seeded-bugs")]
+mod switch {
+    use std::env;
+    use std::process;
+    use std::sync::{LazyLock, Once};
+
+    use super::Bug;
+
+    /// Names the one bug of this process.
+    const VARIABLE: &str = "KEYSTEAD_SEEDED_BUG";
+
+    static CHOSEN: LazyLock<Option<Bug>> = LazyLock::new(|| {
+        let name = env::var_os(VARIABLE)?;
+        let bug = Bug::ALL.into_iter().find(|bug| name == bug.name());
+        Some(bug.unwrap_or_else(|| {
+            eprintln!("{VARIABLE}={} names no bug", name.display());
+            process::exit(2)
+        }))
+    });
+
+    /// Whether to do as `bug` does. The first time it is so the process says it, so that a red test is known to be red
+    /// with the bug in its way.
+    pub fn planted(bug: Bug) -> bool {
+        static SAID: Once = Once::new();
+        let planted = *CHOSEN == Some(bug);
+        if planted {
+            SAID.call_once(|| eprintln!("seeded bug at work: {}", bug.name()));
+        }
+        planted
+    }
+}
+
+pub use switch::planted;
