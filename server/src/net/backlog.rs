@@ -1,10 +1,12 @@
-//! How many bytes of large answers one connection's client has not taken yet.
+//! How many bytes of answers one connection's client has asked for and gives no window to send.
 //! While it is too many, the connection takes no further call, so that a client that asks and never reads costs a
 //! bounded amount of memory.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
+
+use tokio::sync::Notify;
 
 /// Unsent bytes at which a connection takes no further call: a few of the largest answers in common use.
 const LIMIT_BYTES: usize = 64 << 20;
@@ -14,7 +16,9 @@ const LIMIT_BYTES: usize = 64 << 20;
 pub(super) struct Backlog {
     bytes: Cell<usize>,
     /// The connection, while it waits for the count to fall.
-    waiting: RefCell<Option<Waker>>,
+    connection: RefCell<Option<Waker>>,
+    /// Calls that wait for it, whose requests were still arriving when they were taken.
+    calls: Notify,
 }
 
 /// Some bytes that are counted until they are dropped.
@@ -33,13 +37,20 @@ impl Backlog {
         }
     }
 
-    /// Whether another call may be taken; if not, the task is woken when it may.
+    /// Whether another call may be taken; if not, the connection's task is woken when it may.
     pub(super) fn has_room(&self, cx: &Context<'_>) -> bool {
         let room = self.bytes.get() < LIMIT_BYTES;
         if !room {
-            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            *self.connection.borrow_mut() = Some(cx.waker().clone());
         }
         room
+    }
+
+    /// Waits until another call may be answered.
+    pub(super) async fn room(&self) {
+        while self.bytes.get() >= LIMIT_BYTES {
+            self.calls.notified().await;
+        }
     }
 }
 
@@ -47,9 +58,11 @@ impl Drop for Held {
     fn drop(&mut self) {
         let left = self.backlog.bytes.get() - self.bytes;
         self.backlog.bytes.set(left);
-        if left < LIMIT_BYTES
-            && let Some(waker) = self.backlog.waiting.take()
-        {
+        if left >= LIMIT_BYTES {
+            return;
+        }
+        self.backlog.calls.notify_waiters();
+        if let Some(waker) = self.backlog.connection.take() {
             waker.wake();
         }
     }

@@ -16,8 +16,8 @@ use super::backlog::Backlog;
 use super::grpc::{self, Closed, Incoming, Metadata, Outgoing};
 use crate::error::{Code, GrpcStatus};
 
-/// Answers up to this size are queued whole; larger ones are fed as the client's window opens, and are counted.
-const QUEUED_WHOLE_BYTES: usize = 64 << 10;
+/// What an unsent answer costs beside its own bytes: its stream, its headers, its task.
+const ANSWER_OVERHEAD_BYTES: usize = 1 << 10;
 
 /// One call: who asks for what, and the place for the answer.
 pub struct Call {
@@ -81,6 +81,7 @@ impl Call {
             Poll::Pending => {
                 tokio::task::spawn_local(async move {
                     let message = incoming.message().await;
+                    reply.backlog.room().await;
                     pass_on(message, metadata, reply, then);
                 });
             }
@@ -104,11 +105,8 @@ impl Call {
 impl Reply {
     /// Answers with one message behind its prefix, as [`grpc::framed`] makes it, and success.
     pub fn answer(mut self, framed: Bytes) {
-        if framed.len() <= QUEUED_WHOLE_BYTES {
-            return grpc::answer(&mut self.respond, framed);
-        }
-        let held = self.backlog.hold(framed.len());
-        if let Ok(outgoing) = self.open() {
+        if let Some(outgoing) = grpc::answer(&mut self.respond, &framed) {
+            let held = self.backlog.hold(framed.len() + ANSWER_OVERHEAD_BYTES);
             tokio::task::spawn_local(async move {
                 outgoing.finish_with(framed).await;
                 drop(held);

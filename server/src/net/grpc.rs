@@ -192,12 +192,17 @@ impl Outgoing {
     /// Sends one framed message piece by piece as the client's window opens, then ends the call with success.
     pub(super) async fn finish_with(mut self, mut framed: Bytes) {
         while !framed.is_empty() {
-            if self.ready().await.is_err() {
+            // All of it, so that whoever's turn it is fills whole frames, and not everybody a byte of one.
+            self.stream.reserve_capacity(framed.len());
+            let piece = self.stream.capacity().min(framed.len());
+            if piece > 0 {
+                self.queue(framed.split_to(piece));
+            } else if !matches!(
+                poll_fn(|cx| self.stream.poll_capacity(cx)).await,
+                Some(Ok(_))
+            ) {
                 return;
             }
-            self.stream.reserve_capacity(framed.len());
-            let piece = self.stream.capacity().clamp(1, framed.len());
-            self.queue(framed.split_to(piece));
         }
         self.finish(GrpcStatus::OK);
     }
@@ -219,13 +224,17 @@ impl Outgoing {
     }
 }
 
-/// Answers a unary call: headers, the framed message, the status, all queued at once.
-pub(super) fn answer(respond: &mut SendResponse<Bytes>, framed: Bytes) {
-    if let Ok(mut stream) = respond.send_response(response_head(), false) {
-        let _gone = stream
-            .send_data(framed, false)
-            .and_then(|()| stream.send_trailers(ok_trailers()));
+/// Answers a unary call at once, headers, message and status, if the client has window for the message. If it has not,
+/// the headers alone are sent, and the rest of the answer is given back: what waits here must be counted.
+pub(super) fn answer(respond: &mut SendResponse<Bytes>, framed: &Bytes) -> Option<Outgoing> {
+    let mut stream = respond.send_response(response_head(), false).ok()?;
+    stream.reserve_capacity(framed.len());
+    if stream.capacity() < framed.len() {
+        return Some(Outgoing::over(stream));
     }
+    let sent = stream.send_data(framed.clone(), false);
+    let _gone = sent.and_then(|()| stream.send_trailers(ok_trailers()));
+    None
 }
 
 /// Refuses a call that has been sent nothing yet: headers alone.

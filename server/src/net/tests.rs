@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,10 +20,13 @@ use crate::testing::{Client, GRPC, framed, read, request};
 
 const LIMIT_BYTES: usize = 2 << 20;
 const BIG_BYTES: usize = 8 << 20;
+const PAGE_BYTES: usize = 50_000;
 
-/// Answers `/t/Echo` with its message, `/t/Length` with the length of it, `/t/Big` with a lot, `/t/Stream` with each
+/// Answers `/t/Echo` with its message, `/t/Length` with the length of it, `/t/Big` and `/t/Page` with a lot, `/t/Stream` with each
 /// message in turn.
-struct Echo;
+struct Echo {
+    pages: Arc<AtomicUsize>,
+}
 
 impl Handler for Echo {
     fn handle(&self, call: Call) {
@@ -31,6 +36,13 @@ impl Handler for Echo {
                 call.unary(|message, _, reply| reply.answer(framed(&message.len().to_be_bytes())))
             }
             "/t/Big" => call.unary(|_, _, reply| reply.answer(framed(&vec![7; BIG_BYTES]))),
+            "/t/Page" => {
+                let pages = self.pages.clone();
+                call.unary(move |_, _, reply| {
+                    pages.fetch_add(1, Ordering::Relaxed);
+                    reply.answer(framed(&vec![7; PAGE_BYTES]));
+                })
+            }
             "/t/Stream" => stream(call),
             _ => call.refuse(&GrpcStatus::new(Code::Unimplemented, "unknown 100 %")),
         }
@@ -58,6 +70,7 @@ fn stream(call: Call) {
 /// A port that serves [`Echo`], stopped when dropped.
 struct Port {
     address: SocketAddr,
+    pages: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     shards: Option<Shards>,
 }
@@ -69,6 +82,8 @@ impl Port {
 
     fn with(keepalive: Keepalive) -> Self {
         let (stop, stopping) = watch::channel(false);
+        let pages = Arc::new(AtomicUsize::new(0));
+        let counted = pages.clone();
         let bound = bind(&[SocketAddr::from(([127, 0, 0, 1], 0))]).expect("a free port");
         let address = bound.addresses()[0];
         let drain = Duration::from_millis(500);
@@ -81,13 +96,16 @@ impl Port {
         let shards = StartShards {
             count: 1,
             limits,
-            handler: |_| Echo,
+            handler: move |_| Echo {
+                pages: counted.clone(),
+            },
             stopping,
         }
         .start(bound)
         .expect("threads");
         Self {
             address,
+            pages,
             stop,
             shards: Some(shards),
         }
@@ -281,6 +299,43 @@ async fn a_client_that_never_reads_holds_up_nobody_and_can_read_later() {
         all.iter()
             .all(|(body, code, _)| (body.len(), *code) == (BIG_BYTES + 5, 0))
     );
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_never_reads_is_not_asked_for_more_than_fits() {
+    const CALLS: usize = 4000;
+    let port = Port::open();
+    let client =
+        Client::connect_with(port.address, Builder::new().initial_window_size(65_535)).await;
+    let mut unread = Vec::new();
+    for _ in 0..CALLS {
+        let (response, mut stream) = client.open(request("/t/Page", &[GRPC])).await;
+        stream.send_data(framed(b"x"), true).expect("sent");
+        unread.push(response);
+    }
+    let mut answered = 0;
+    // Until no further call is answered for a while.
+    while std::mem::replace(&mut answered, port.pages.load(Ordering::Relaxed)) < answered
+        || answered == 0
+    {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(
+        (1000..2000).contains(&answered),
+        "64 MiB of answers wait, those of {answered} calls"
+    );
+    let mut reads = JoinSet::new();
+    for response in unread {
+        reads.spawn(async move { read(response.await.expect("a response")).await });
+    }
+    let all = timeout(Duration::from_secs(60), reads.join_all())
+        .await
+        .expect("in time");
+    assert!(
+        all.iter()
+            .all(|(body, code, _)| (body.len(), *code) == (PAGE_BYTES + 5, 0))
+    );
+    assert_eq!(port.pages.load(Ordering::Relaxed), CALLS);
 }
 
 #[tokio::test]
