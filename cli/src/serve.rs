@@ -45,6 +45,7 @@ pub fn main(program: &'static str, words: impl Iterator<Item = String>) -> ExitC
     if let Err(sentence) = logging::start(level, given.get("log-format"), outputs) {
         return refuse(program, &sentence);
     }
+    keystead_server::abort_on_panic();
     given.warnings.iter().for_each(|warning| warn!("{warning}"));
     run(config)
 }

@@ -17,4 +17,6 @@ mod testing;
 pub mod watch;
 
 pub use config::{Config, REPORTED_VERSION};
+/// Makes any panic in the process end it; see [`keystead_raft::abort_on_panic`].
+pub use keystead_raft::abort_on_panic;
 pub use node::{Node, StartError};

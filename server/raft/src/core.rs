@@ -204,11 +204,12 @@ pub(crate) fn halt(reason: &str) -> ! {
 }
 
 /// Makes any panic in the process end it, after the message: a member must not go on without one of its tasks.
-/// For the server's main; an embedding that must survive a panic does without.
+/// For a process that is a member and nothing else; an embedding that must survive a panic does without.
 pub fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
+        tracing::error!(%panic, "a thread panicked: this member can not go on");
         std::process::abort();
     }));
 }

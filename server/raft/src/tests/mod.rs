@@ -1,6 +1,7 @@
 //! The whole member, from proposals to what a restart finds.
 
 mod durable;
+mod ending;
 mod latency;
 mod machine;
 mod member;
