@@ -1,8 +1,8 @@
 //! The whole member, from proposals to what a restart finds.
 
-mod durable;
 mod ending;
 mod latency;
+mod log_storage;
 mod machine;
 mod member;
 mod restart;

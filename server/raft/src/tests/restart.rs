@@ -169,6 +169,9 @@ fn a_kill_under_load_never_finds_the_log_purged_past_the_store() {
         acknowledged = revisions.fold(acknowledged, i64::max);
         kill(consensus);
     }
+    let (consensus, reader) = start(config(tmp.path()));
+    assert!(dump(&reader).0 >= acknowledged);
+    stop(consensus);
 }
 
 #[test]

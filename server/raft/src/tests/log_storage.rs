@@ -1,4 +1,4 @@
-//! When openraft hears that an entry is durable: with a disk that syncs only when the test lets it.
+//! The log as openraft uses it, on a disk that syncs only when the test lets it.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -96,7 +96,14 @@ impl File for GatedFile {
     }
 }
 
-fn gated_log(dir: &Path) -> (Arc<Gate>, Arc<Wal>, LogStorage) {
+struct Gated {
+    gate: Arc<Gate>,
+    wal: Arc<Wal>,
+    standing: Arc<Standing>,
+    log: LogStorage,
+}
+
+fn gated_log(dir: &Path) -> Gated {
     let gate = Arc::new(Gate::default());
     let files = Arc::new(GatedDisk(Disk::open(dir).unwrap(), gate.clone()));
     let options = Options {
@@ -104,21 +111,37 @@ fn gated_log(dir: &Path) -> (Arc<Gate>, Arc<Wal>, LogStorage) {
         ..Options::default()
     };
     let (wal, recovered) = Wal::open(files, options).unwrap();
-    let wal = Arc::new(wal);
-    let log = LogStorage::new(wal.clone(), &recovered, Arc::new(Standing::default())).unwrap();
-    (gate, wal, log)
+    let (wal, standing) = (Arc::new(wal), Arc::new(Standing::default()));
+    let log = LogStorage::new(wal.clone(), &recovered, standing.clone()).unwrap();
+    Gated {
+        gate,
+        wal,
+        standing,
+        log,
+    }
+}
+
+fn blank(index: u64) -> Entry {
+    Entry {
+        log_id: id(index),
+        payload: Payload::Blank,
+    }
+}
+
+fn id(index: u64) -> LogId {
+    LogId::new_term_index(1, index)
 }
 
 #[test]
 fn the_core_hears_of_an_entry_when_it_is_synced_and_not_before() {
     let tmp = tempfile::tempdir().unwrap();
-    let (gate, wal, mut log) = gated_log(tmp.path());
-    let entry = Entry {
-        log_id: LogId::new_term_index(1, 0),
-        payload: Payload::Blank,
-    };
+    let Gated {
+        gate, wal, mut log, ..
+    } = gated_log(tmp.path());
     let (told, mut durable) = TypeConfig::oneshot();
-    let appended = log.append([entry], IOFlushed::signal(told)).now_or_never();
+    let appended = log
+        .append([blank(0)], IOFlushed::signal(told))
+        .now_or_never();
     appended.expect("an append does not wait").unwrap();
     let early = (&mut durable).now_or_never();
     // Whatever is asserted, the log's threads must be able to end.
@@ -126,6 +149,24 @@ fn the_core_hears_of_an_entry_when_it_is_synced_and_not_before() {
     assert!(early.is_none(), "told before the sync: {early:?}");
     assert!(wait(durable).unwrap().is_ok());
     assert_eq!(wal.synced_index(), Some(0));
+}
+
+#[test]
+fn a_purge_takes_what_the_core_names_however_far_apply_has_come() {
+    let tmp = tempfile::tempdir().unwrap();
+    let Gated {
+        gate,
+        wal,
+        standing,
+        mut log,
+    } = gated_log(tmp.path());
+    gate.open();
+    wait(log.append((0..10).map(blank), IOFlushed::noop())).unwrap();
+    standing.set_applied(&id(8));
+    wait(log.purge(id(5))).unwrap();
+    let left = wal.read(0..10, usize::MAX).unwrap();
+    let left: Vec<u64> = left.iter().map(|entry| entry.id.index).collect();
+    assert_eq!(left, [6, 7, 8, 9]);
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
