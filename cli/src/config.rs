@@ -69,7 +69,6 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, String> {
         )?,
         reported_version: reported_version(given)?,
         keepalive: Keepalive {
-            min_time: time(given, "grpc-keepalive-min-time", Duration::from_secs(5))?,
             interval: time(given, "grpc-keepalive-interval", Duration::from_secs(7200))?,
             timeout: time(given, "grpc-keepalive-timeout", Duration::from_secs(20))?,
         },

@@ -132,13 +132,6 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag(
         MEMBER,
-        "grpc-keepalive-min-time",
-        Kind::Duration,
-        "5s",
-        "Shortest time between two pings of a client",
-    ),
-    flag(
-        MEMBER,
         "grpc-keepalive-interval",
         Kind::Duration,
         "2h",
@@ -356,6 +349,11 @@ pub const MOOT: &[Moot] = &[
         NO_BBOLT,
     ),
     moot("initial-election-tick-advance", Kind::Switch, ALWAYS_ON),
+    moot(
+        "grpc-keepalive-min-time",
+        Kind::Duration,
+        "clients may ping as often as they like",
+    ),
     moot("logger", Kind::Text, "zap's form is the only one"),
     moot("pre-vote", Kind::Switch, ALWAYS_ON),
     moot("cluster-active-size", Kind::Text, LEGACY),

@@ -62,8 +62,6 @@ pub struct Config {
 /// HTTP/2 pings, as etcd's `--grpc-keepalive-*`.
 #[derive(Clone, Copy, Debug)]
 pub struct Keepalive {
-    /// Shortest time between two pings of a client.
-    pub min_time: Duration,
     /// Time between two pings of ours on one connection.
     pub interval: Duration,
     /// How long a client may take to answer ours before its connection is closed.
@@ -152,7 +150,6 @@ impl Default for Config {
 impl Default for Keepalive {
     fn default() -> Self {
         Self {
-            min_time: Duration::from_secs(5),
             interval: Duration::from_secs(2 * 60 * 60),
             timeout: Duration::from_secs(20),
         }

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::header::Headers;
 use crate::lease::{self, BootClock, Lessor, Revocations};
 use crate::member::Member;
-use crate::net::{Bound, ConnectionLimits, Shards, StartShards, bind};
+use crate::net::{Bound, ConnectionLimits, Shards, StartShards, bind, turn_away};
 use crate::service::Services;
 use crate::watch::{Inbox, Publisher};
 use crate::{compactor, identity};
@@ -44,11 +44,13 @@ pub struct Node {
 pub enum StartError {
     /// An address is taken, or not this host's.
     #[error(
-        "cannot listen on {address}: {error}; stop what uses it, or choose another with --listen-client-urls"
+        "cannot listen on {address}: {error}; stop what uses it, or choose another with --{flag}"
     )]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The flag that named it.
+        flag: &'static str,
         /// What the system said.
         error: io::Error,
     },
@@ -72,8 +74,8 @@ impl Node {
     /// # Errors
     /// See [`StartError`]. Nothing runs then, and the data is as it was.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let bound = bind(&config.listen_client)
-            .map_err(|(address, error)| StartError::Listen { address, error })?;
+        let bound = listen(&config.listen_client, "listen-client-urls")?;
+        let peers = listen(&config.listen_peer, "listen-peer-urls")?;
         let addresses = bound.addresses().to_vec();
         let identity = whose(&config)?;
         let headers = Arc::new(Headers::new(identity.cluster_id, identity.member_id));
@@ -98,7 +100,7 @@ impl Node {
         runtime
             .block_on(publish(&member))
             .map_err(StartError::Publish)?;
-        let background = start_background(member.clone(), lessor.clone())?;
+        let background = start_background(member.clone(), lessor.clone(), peers)?;
         let shards = start_shards(member, lessor, inboxes, bound)?;
         Ok(Self {
             consensus,
@@ -124,6 +126,14 @@ impl Node {
         }
         self.runtime.block_on(self.consensus.shutdown());
     }
+}
+
+fn listen(addresses: &[SocketAddr], flag: &'static str) -> Result<Bound, StartError> {
+    bind(addresses).map_err(|(address, error)| StartError::Listen {
+        address,
+        flag,
+        error,
+    })
 }
 
 /// What consensus tells while it applies.
@@ -169,6 +179,9 @@ fn raft_config(config: &Config, identity: Identity) -> raft::Config {
         flush_interval: config.storage.flush_interval,
         flush_bytes: config.storage.flush_bytes as u64,
         checkpoint_interval: config.storage.checkpoint_interval,
+        wal_dir: config.wal_dir.clone(),
+        compaction_batch: config.compaction_batch,
+        compaction_pause: config.compaction_pause,
         ..raft::Config::at(&config.data_dir, identity, limits)
     }
 }
@@ -196,7 +209,11 @@ async fn publish(member: &Member) -> Result<(), Refusal> {
 }
 
 /// What the member does by itself, off the shards' threads.
-fn start_background(member: Arc<Member>, lessor: Arc<Lessor>) -> io::Result<JoinHandle<()>> {
+fn start_background(
+    member: Arc<Member>,
+    lessor: Arc<Lessor>,
+    peers: Bound,
+) -> io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new()
         .name("background".into())
@@ -206,7 +223,9 @@ fn start_background(member: Arc<Member>, lessor: Arc<Lessor>) -> io::Result<Join
                 let revocations = Revocations::new(member.consensus.clone());
                 let reaper = tokio::spawn(lease::reap(lessor, revocations));
                 let compactor = tokio::spawn(compactor::run(member));
+                let peer_port = tokio::spawn(turn_away(peers));
                 let _stopped = stopping.wait_for(|stop| *stop).await;
+                peer_port.abort();
                 compactor.abort();
                 reaper.abort();
             });

@@ -1,5 +1,8 @@
 //! Opens what a data directory holds and checks that its parts belong together. It changes nothing when they do not.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use keystead_mvcc::{self as mvcc, Store};
@@ -49,6 +52,9 @@ impl From<Unreadable> for StartError {
     }
 }
 
+/// What the store's file may grow to where the member has no quota; the map is four times as large.
+const UNLIMITED_BYTES: u64 = 1 << 40;
+
 /// A member's parts, opened and of one piece. Nothing of the log was applied yet.
 pub(crate) struct Parts {
     pub(crate) data_dir: DataDir,
@@ -68,7 +74,8 @@ pub(crate) struct Parts {
 pub(crate) fn open(config: &Config) -> Result<Parts, StartError> {
     let data_dir = DataDir::open(&config.data_dir, config.identity)?;
     let files = Arc::new(
-        wal::Disk::open(&data_dir.wal()).map_err(|source| data_dir.failed("open wal", source))?,
+        wal::Disk::open(&wal_dir(config, &data_dir)?)
+            .map_err(|source| data_dir.failed("open wal", source))?,
     );
     let options = wal::Options {
         segment_bytes: config.wal_segment_bytes,
@@ -76,7 +83,9 @@ pub(crate) fn open(config: &Config) -> Result<Parts, StartError> {
     };
     let (wal, recovered) = Wal::open(files, options)?;
     let options = mvcc::Options {
+        quota_bytes: config.limits.quota().unwrap_or(UNLIMITED_BYTES),
         ring_bytes: config.ring_bytes,
+        compact_step_rows: config.compaction_batch,
         ..mvcc::Options::default()
     };
     let opened = Store::open(&data_dir.store(), &options)?;
@@ -95,6 +104,19 @@ pub(crate) fn open(config: &Config) -> Result<Parts, StartError> {
         reader,
         note,
     })
+}
+
+/// Where the log lies; a directory of its own is made when it is not there.
+fn wal_dir(config: &Config, data_dir: &DataDir) -> Result<PathBuf, StartError> {
+    let Some(own) = &config.wal_dir else {
+        return Ok(data_dir.wal());
+    };
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+        .create(own)
+        .map_err(|source| data_dir.failed("make the directory of the log for", source))?;
+    Ok(own.clone())
 }
 
 /// The store is never ahead of the log, the log reaches back to the store, and where they meet they tell of one entry.

@@ -12,6 +12,8 @@ use crate::data_dir::Identity;
 pub struct Config {
     /// Holds everything the member stores; see [`crate::DataDir`].
     pub data_dir: PathBuf,
+    /// Holds the log where it has a disk of its own; otherwise the data directory does.
+    pub wal_dir: Option<PathBuf>,
     /// Which member of which cluster this is. A directory that was used before must agree.
     pub identity: Identity,
     /// How often a leader tells its followers that it is alive.
@@ -35,6 +37,10 @@ pub struct Config {
     pub unflushed_limit_bytes: u64,
     /// How often the index is written down so that a start is fast.
     pub checkpoint_interval: Duration,
+    /// Revisions that one step of physical compaction removes.
+    pub compaction_batch: usize,
+    /// The pause between two such steps.
+    pub compaction_pause: Duration,
 }
 
 impl Config {
@@ -42,6 +48,7 @@ impl Config {
     pub fn at(data_dir: impl Into<PathBuf>, identity: Identity, limits: Limits) -> Self {
         Self {
             data_dir: data_dir.into(),
+            wal_dir: None,
             identity,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
@@ -53,6 +60,8 @@ impl Config {
             flush_bytes: 8 << 20,
             unflushed_limit_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(600),
+            compaction_batch: 1000,
+            compaction_pause: Duration::from_millis(10),
         }
     }
 

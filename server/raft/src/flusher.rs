@@ -197,6 +197,7 @@ pub(crate) fn start(
         retention: Retention::keeping(config.wal_retained_bytes),
         interval: config.flush_interval,
         checkpoint_interval: config.checkpoint_interval,
+        compaction_pause: config.compaction_pause,
         surroundings,
         flushed,
         last_try: now,
@@ -229,6 +230,7 @@ struct Task {
     surroundings: Surroundings,
     interval: Duration,
     checkpoint_interval: Duration,
+    compaction_pause: Duration,
     retention: Retention,
     flushed: Position,
     last_try: Instant,
@@ -347,7 +349,7 @@ impl Task {
                 self.flush_and_report();
                 self.next_step = Some(Instant::now() + FLUSH_SPACING);
             }
-            Ok(_) => self.next_step = Some(Instant::now()),
+            Ok(_) => self.next_step = Some(Instant::now() + self.compaction_pause),
             Err(error) => {
                 must_end(&error);
                 tracing::error!(%error, "a step of compaction failed; it is tried again");

@@ -21,7 +21,7 @@ pub use call::{Call, Reply};
 
 use crate::config::Keepalive;
 
-pub use acceptor::{Bound, bind};
+pub use acceptor::{Bound, bind, turn_away};
 pub use shard::{Shards, StartShards};
 
 /// Takes the calls of one shard.

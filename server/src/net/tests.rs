@@ -344,7 +344,6 @@ async fn a_client_that_answers_no_ping_is_dropped() {
     let port = Port::with(Keepalive {
         interval,
         timeout: patience,
-        ..Keepalive::default()
     });
     let address = port.address;
     let silent = tokio::task::spawn_blocking(move || {

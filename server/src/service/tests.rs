@@ -89,6 +89,7 @@ fn config(dir: &TempDir) -> Config {
     Config {
         data_dir: dir.path().join("data"),
         listen_client: vec![([127, 0, 0, 1], 0).into()],
+        listen_peer: vec![([127, 0, 0, 1], 0).into()],
         shards: 2,
         storage: Storage {
             wal_segment_bytes: 4 << 20,
