@@ -263,6 +263,15 @@ pub(super) fn wait_failed(error: WaitError) -> GrpcStatus {
     }
 }
 
+/// A refusal of the calls that Lock and Election are made of, as their clients are told it. etcd's own make them through
+/// its client, whose errors have lost their codes: the texts stay, the code is UNKNOWN.
+pub(super) fn as_told_by_sessions(status: GrpcStatus) -> GrpcStatus {
+    match status.code {
+        Code::Cancelled | Code::DeadlineExceeded => status,
+        _ => GrpcStatus::new(Code::Unknown, status.message),
+    }
+}
+
 /// An error of etcd's session code, which has no code of its own.
 pub(super) fn session_error(text: &'static str) -> GrpcStatus {
     GrpcStatus::new(Code::Unknown, text)

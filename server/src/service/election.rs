@@ -12,7 +12,9 @@ use keystead_proto::v3electionpb::{
 };
 use prost::Message;
 
-use super::contenders::{Contenders, proclaim, resign, session, session_error, wait_failed};
+use super::contenders::{
+    Contenders, as_told_by_sessions, proclaim, resign, session, session_error, wait_failed,
+};
 use super::decode;
 use super::patience::{Patience, answer_unary};
 use super::streams::Streams;
@@ -198,7 +200,7 @@ impl Election {
             };
             match told {
                 Ok(leader) => outgoing.try_send(leader.encode_to_vec().into()),
-                Err(status) => return status,
+                Err(status) => return as_told_by_sessions(status),
             }
             if outgoing.ready().await.is_err() {
                 return GrpcStatus::cancelled();

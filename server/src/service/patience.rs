@@ -1,10 +1,11 @@
-//! Unary calls that wait for something in the world: how long their clients stay.
+//! The unary calls of Lock and Election, which wait for others to act: how long their clients stay.
 
 use std::future::poll_fn;
 use std::time::Duration;
 
 use prost::Message;
 
+use super::contenders::as_told_by_sessions;
 use super::decode;
 use crate::error::GrpcStatus;
 use crate::net::grpc::framed;
@@ -50,7 +51,7 @@ impl Patience {
     }
 }
 
-/// Answers a unary call with what `work` makes of its request, from a task of the call's own.
+/// Answers a unary call of Lock or Election with what `work` makes of its request, from a task of the call's own.
 pub(super) fn answer_unary<Request, Response, Work>(call: Call, work: Work)
 where
     Request: Message + Default + 'static,
@@ -61,7 +62,9 @@ where
         tokio::task::spawn_local(async move {
             let mut patience = Patience::new(reply, metadata.timeout);
             let answered = match decode(&message) {
-                Ok(request) => work(request, &mut patience).await,
+                Ok(request) => work(request, &mut patience)
+                    .await
+                    .map_err(as_told_by_sessions),
                 Err(status) => Err(status),
             };
             match answered {

@@ -15,8 +15,8 @@ use super::registry::Registry;
 
 /// Revisions that a round reads at most: etcd's bound.
 const ROUND_REVISIONS: i64 = 1000;
-/// Bytes that a round reads at most, a last revision excepted.
-const ROUND_BYTES: usize = 1 << 20;
+/// Bytes that a round reads at most, a last revision excepted: about what an outbox takes.
+const ROUND_BYTES: usize = 256 << 10;
 /// Watchers that take part in a round at most.
 const ROUND_WATCHERS: usize = 1024;
 /// Up to this many watchers are compared with each row; more are indexed first.

@@ -67,10 +67,10 @@ impl Limits {
     /// The limits of a member that takes requests of up to `max_request_bytes`.
     pub fn new(max_request_bytes: usize) -> Self {
         Limits {
-            outbox_bytes: 1 << 20,
+            outbox_bytes: 256 << 10,
             outbox_floor_bytes: 16 << 10,
-            shard_bytes: 64 << 20,
-            message_bytes: 1 << 20,
+            shard_bytes: 32 << 20,
+            message_bytes: 256 << 10,
             fragment_bytes: max_request_bytes + (512 << 10),
         }
     }

@@ -117,6 +117,6 @@ fn a_waiter_whose_lease_ends_does_not_get_the_lock() {
         assert!(call.hear::<LockResponse>().await.is_none());
         assert_eq!(call.ended, Some((2, "mutex: session is expired".into())));
         let unknown = lock(&client, 99).await.expect_err("no such lease");
-        assert_eq!(unknown, (5, "etcdserver: requested lease not found".into()));
+        assert_eq!(unknown, (2, "etcdserver: requested lease not found".into()));
     });
 }
