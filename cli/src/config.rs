@@ -61,7 +61,7 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, String> {
         max_concurrent_streams: number(given, "max-concurrent-streams", u32::MAX)?,
         watch_progress_interval: progress_interval(given)?,
         auto_compaction: auto_compaction(given)?,
-        compaction_batch: number(given, "compaction-batch-limit", 1000)?,
+        compaction_batch: number(given, "compaction-batch-limit", 10_000)?,
         compaction_pause: time(
             given,
             "compaction-sleep-interval",

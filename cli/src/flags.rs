@@ -229,7 +229,7 @@ pub const FLAGS: &[Flag] = &[
             FEATURES,
             "compaction-batch-limit",
             Kind::Number,
-            "1000",
+            "10000",
             "Revisions removed in one step of a compaction",
         ),
         &["experimental-compaction-batch-limit"],

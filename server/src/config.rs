@@ -45,7 +45,8 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     /// What compacts by itself.
     pub auto_compaction: AutoCompaction,
-    /// Physical compaction's pace.
+    /// Revisions that one step of a physical compaction removes. Ten times etcd's default: a step here holds up neither apply
+    /// nor readers, and each costs a transaction.
     pub compaction_batch: usize,
     /// Pause between two batches of a physical compaction.
     pub compaction_pause: Duration,
@@ -137,7 +138,7 @@ impl Default for Config {
             max_concurrent_streams: u32::MAX,
             watch_progress_interval: Duration::from_secs(600),
             auto_compaction: AutoCompaction::Off,
-            compaction_batch: 1000,
+            compaction_batch: 10_000,
             compaction_pause: Duration::from_millis(10),
             reported_version: REPORTED_VERSION.into(),
             keepalive: Keepalive::default(),

@@ -60,7 +60,7 @@ impl Config {
             flush_bytes: 8 << 20,
             unflushed_limit_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(600),
-            compaction_batch: 1000,
+            compaction_batch: 10_000,
             compaction_pause: Duration::from_millis(10),
         }
     }
