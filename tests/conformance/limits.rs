@@ -32,7 +32,7 @@ async fn nesting_is_taken_to_a_depth_and_refused_beyond_the_operation_limit() {
     on_both(async |s| {
         // Between these Keystead refuses, with the same text, what etcd takes up to 127: its decoder has a depth limit
         // that keeps hostile nesting off the stack.
-        for depth in [1, 10, 40, 128, 200, 2000] {
+        for depth in [1, 10, 40, 128, 200] {
             let mut nested: TxnRequest = txn(vec![], vec![op(put("deep", "v"))], vec![]);
             for _ in 0..depth {
                 nested = txn(vec![], vec![op(nested)], vec![]);
