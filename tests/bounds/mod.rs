@@ -61,7 +61,7 @@ async fn watchers_that_never_read_cost_no_memory() {
         unread.push(stream);
     }
     let value = "v".repeat(VALUE_BYTES);
-    for _ in 0..1500 {
+    for _ in 0..3000 {
         put("k", &value)
             .send(s.channel())
             .await

@@ -2,6 +2,7 @@
 //! answer by answer, event by event and in HashKV. `KEYSTEAD_SEED` replays one program; `KEYSTEAD_PROGRAMS` and
 //! `KEYSTEAD_STEPS` make longer runs.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,6 +61,7 @@ struct Program {
     random: Random,
     revision: i64,
     compacted: i64,
+    compactions: BTreeSet<i64>,
     values: u64,
 }
 
@@ -69,6 +71,7 @@ impl Program {
             random: Random::new(seed),
             revision: 1,
             compacted: 0,
+            compactions: BTreeSet::new(),
             values: 0,
         }
     }
@@ -127,7 +130,13 @@ impl Program {
             }
             16 => self.compact(s).await,
             17 => {
+                // At a compacted revision etcd repeats the hash that it kept from before the compaction.
                 let revision = self.some_revision();
+                let revision = if self.compactions.contains(&revision) {
+                    0
+                } else {
+                    revision
+                };
                 s.call(HashKvRequest { revision }).await.ok();
             }
             _ => self.lease(s).await,
@@ -155,6 +164,7 @@ impl Program {
         .is_ok()
         {
             self.compacted = revision;
+            self.compactions.insert(revision);
         }
     }
 

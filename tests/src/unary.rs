@@ -71,7 +71,8 @@ unary! {
         answer.version.truncate(3);
         answer.storage_version.truncate(3);
         answer.db_size = i64::from(answer.db_size > 0);
-        answer.db_size_in_use = i64::from(answer.db_size_in_use > 0);
+        // A fresh Keystead has nothing in use, a fresh etcd the pages of its empty buckets.
+        answer.db_size_in_use = 1;
         answer.leader = answer.leader.min(1);
         answer.raft_index = answer.raft_index.min(1);
         answer.raft_term = answer.raft_term.min(1);

@@ -1,8 +1,9 @@
 //! HashKV: one number for the history as compaction leaves it, comparable between members.
 //!
 //! The bytes are etcd's: the name of its bucket, then for each row its key (main revision, `_`, sub revision, `t` for a
-//! tombstone) and its encoded `KeyValue`. Rows that compaction at the compaction revision removes are left out whether
-//! they are gone already or not; so is a tombstone exactly at it, because older versions of etcd removed it.
+//! tombstone) and its encoded `KeyValue`. Of the rows up to the compaction revision only those count that compaction
+//! leaves and that still hold at the hashed revision; a tombstone exactly at it never does, because older versions of
+//! etcd removed it. (When no key lives at the hashed revision, all that compaction leaves count: etcd's rule.)
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::hold::Hold;
 use crate::row::Header;
 use crate::shared::KEYS_PER_LOCK;
-use crate::{HashKv, ReadError, Revision, Row, Store};
+use crate::{HashKv, KeyValueRef, Query, Read, ReadError, Revision, Row, Store};
 
 const BUCKET: &[u8] = b"key";
 
@@ -35,8 +36,21 @@ impl Store {
         if revision > 0 && revision < compacted {
             return Err(ReadError::Compacted);
         }
-        let upto = if revision <= 0 { current } else { revision };
-        let superseded = self.superseded(compacted, &hold)?;
+        if revision < 0 {
+            // As in etcd: a revision before all rows.
+            return Ok(HashKv {
+                hash: crc32c::crc32c(BUCKET),
+                compact_revision: compacted,
+                hash_revision: revision,
+            });
+        }
+        let upto = if revision == 0 { current } else { revision };
+        let holding = if self.any_key_at(upto, &hold)? {
+            upto
+        } else {
+            compacted
+        };
+        let superseded = self.superseded(compacted, holding, &hold)?;
         let mut hash = crc32c::crc32c(BUCKET);
         self.each_row(
             Revision::new(0, 0),
@@ -64,13 +78,50 @@ impl Store {
         Ok(self.hash_kv(0)?.hash)
     }
 
-    /// The rows up to `compacted` that another row up to it replaced.
-    fn superseded(&self, compacted: i64, hold: &Hold) -> Result<HashSet<Revision>, ReadError> {
+    /// Whether a key lives at a revision; as etcd counts, not one that is written again by the transaction that deleted it.
+    fn any_key_at(&self, revision: i64, hold: &Hold) -> Result<bool, ReadError> {
+        let all = Query {
+            key: b"\0",
+            end: b"\0",
+            revision,
+            limit: 0,
+            count_only: true,
+        };
+        let mut live = self.read(&all)?.count;
+        let mut deleted = HashSet::new();
+        self.each_row(
+            Revision::new(revision, 0),
+            revision,
+            hold,
+            |_, header, payload| {
+                let Ok(row) = KeyValueRef::decode(payload) else {
+                    return;
+                };
+                if header.tombstone {
+                    deleted.insert(row.key.to_vec());
+                } else if header.previous.is_none() && deleted.contains(row.key) {
+                    live -= 1;
+                }
+            },
+        )?;
+        Ok(live > 0)
+    }
+
+    /// The rows up to `compacted` that a row up to `holding` replaced.
+    fn superseded(
+        &self,
+        compacted: i64,
+        holding: i64,
+        hold: &Hold,
+    ) -> Result<HashSet<Revision>, ReadError> {
         let mut superseded = HashSet::new();
+        if compacted <= 0 {
+            return Ok(superseded);
+        }
         let walked = self.0.physically_compacted.load(Ordering::Acquire);
         let from = Revision::new(walked.max(0), 0);
-        self.each_row(from, compacted, hold, |_, header, _| {
-            superseded.extend(header.previous)
+        self.each_row(from, holding, hold, |_, header, _| {
+            superseded.extend(header.previous.filter(|row| row.main <= compacted));
         })?;
         Ok(superseded)
     }
@@ -128,7 +179,7 @@ impl Store {
     }
 }
 
-/// Whether compaction at `compacted` leaves a row at or below it, as the hash counts it.
+/// Whether a row up to the compaction revision counts.
 fn kept(
     revision: Revision,
     header: Header,

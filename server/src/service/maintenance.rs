@@ -94,7 +94,11 @@ impl Maintenance {
             (leader == 0).then(|| GrpcStatus::from(Refusal::NoLeader).message.into_owned());
         let alarms = self.member.reader.alarms().into_iter().map(|alarm| {
             let kind = alarm.alarm().as_str_name();
-            format!("memberID:{} alarm:{kind} ", alarm.member_id)
+            // Protobuf's text form, which leaves zeros out.
+            match alarm.member_id {
+                0 => format!("alarm:{kind} "),
+                member => format!("memberID:{member} alarm:{kind} "),
+            }
         });
         no_leader.into_iter().chain(alarms).collect()
     }
@@ -116,7 +120,7 @@ impl MaintenanceService for Maintenance {
             raft_term: raft.term,
             raft_applied_index: raft.applied_index,
             errors: self.errors(raft.leader),
-            db_size_in_use: bytes(sizes.in_use_bytes),
+            db_size_in_use: bytes(sizes.logical_bytes),
             is_learner: raft.is_learner,
             storage_version: STORAGE_VERSION.into(),
             db_size_quota: self.member.reader.quota().map_or(-1, bytes),

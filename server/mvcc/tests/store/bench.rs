@@ -303,7 +303,9 @@ pub fn check(store: &Store, model: &Model) {
         model.revision(),
     ] {
         let answer = named(store.hash_kv(revision));
-        if revision <= 0 {
+        if revision < 0 {
+            assert_eq!(answer, Ok(model.hash_kv(revision)));
+        } else if revision == 0 {
             assert_eq!(answer, Ok(model.hash_kv(model.revision())));
         } else if revision < model.compacted {
             assert_eq!(answer, Err("compacted"));

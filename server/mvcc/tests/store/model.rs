@@ -187,10 +187,13 @@ impl Model {
     }
 
     pub fn hash_kv(&self, revision: i64) -> HashKv {
+        let kept: HashSet<Revision> = self.kept_at(revision);
         let mut bytes = b"key".to_vec();
         for row in self.kept(self.compacted) {
             let Revision { main, sub } = row.revision;
-            if main > revision || main == self.compacted && row.tombstone {
+            let dropped =
+                main <= self.compacted && !kept.is_empty() && !kept.contains(&row.revision);
+            if main > revision || main == self.compacted && row.tombstone || dropped {
                 continue;
             }
             bytes.extend_from_slice(&main.to_be_bytes());
@@ -204,6 +207,29 @@ impl Model {
             compact_revision: self.compacted,
             hash_revision: revision,
         }
+    }
+
+    /// The newest row of each key up to a revision, unless the key was deleted there or then.
+    fn kept_at(&self, revision: i64) -> HashSet<Revision> {
+        let key = |row: &Row| {
+            KeyValueRef::decode(&row.payload)
+                .expect("our own rows")
+                .key
+                .to_vec()
+        };
+        let mut kept: BTreeMap<Key, &Row> = BTreeMap::new();
+        for row in self.rows.iter().filter(|row| row.revision.main <= revision) {
+            let again = kept
+                .get(&key(row))
+                .is_some_and(|before| before.tombstone && before.revision.main == revision);
+            if !again {
+                kept.insert(key(row), row);
+            }
+        }
+        kept.values()
+            .filter(|row| !row.tombstone)
+            .map(|row| row.revision)
+            .collect()
     }
 
     pub fn table(&self, table: Table) -> Vec<(Bytes, Bytes)> {
