@@ -7,6 +7,10 @@ use std::collections::VecDeque;
 
 use crate::{Revision, Row};
 
+/// Room for rows is added an eighth at a time and at least this many rows: a ring that doubled would hold its bound a
+/// second time in room that nobody uses.
+const ROWS_STEP: usize = 1024;
+
 /// Recent rows by revision; a look-up costs two array accesses.
 pub(crate) struct Ring {
     rows: VecDeque<Row>,
@@ -48,6 +52,10 @@ impl Ring {
                 self.starts.push_back(self.dropped + self.rows.len() as u64);
             }
             self.bytes += row.cost();
+            if self.rows.len() == self.rows.capacity() {
+                self.rows
+                    .reserve_exact((self.rows.len() / 8).max(ROWS_STEP));
+            }
             self.rows.push_back(row.clone());
         }
     }

@@ -10,7 +10,8 @@ pub struct Options {
     /// How many segments lie ready or wait to be used again; more are unlinked. It bounds the disk space
     /// that a burst of purges leaves behind.
     pub ready_segments_max: usize,
-    /// Payloads of the newest entries kept in memory. Followers that keep up and the applier read here.
+    /// Payloads of the newest entries kept in memory. Followers that keep up and the applier read here: twice what one
+    /// message to a follower carries. Who is further behind is served from the segments.
     pub recent_bytes_max: usize,
     /// Bytes that may wait for the disk before [`WalError::QueueFull`]. The proposer and the streams from
     /// leaders are bounded far below; this is the last bound on memory should the disk stall.
@@ -28,7 +29,7 @@ impl Default for Options {
         Options {
             segment_bytes: 64 << 20,
             ready_segments_max: 4,
-            recent_bytes_max: 32 << 20,
+            recent_bytes_max: 8 << 20,
             queue_bytes_max: 256 << 20,
             batch_bytes_max: 4 << 20,
             log_id: RandomState::new().hash_one(0),
