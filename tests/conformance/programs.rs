@@ -156,6 +156,8 @@ impl Program {
             0 => self.some_revision(),
             _ => self.compacted + self.random.below(span.div_ceil(3)) as i64,
         };
+        // After a compaction at 0 etcd answers every HashKV of "now" with the hash that it kept then.
+        let revision = revision.max(1);
         if s.call(CompactionRequest {
             revision,
             physical: true,
@@ -218,6 +220,21 @@ impl Program {
         }
     }
 
+    /// Not from a key on: etcd's check for keys written twice overlooks such a delete, and etcd then dies of a put that
+    /// keeps the value which the same txn deleted.
+    fn bounded_delete(&mut self) -> DeleteRangeRequest {
+        let delete = self.delete();
+        let range_end = if delete.range_end == "\0" {
+            "d".into()
+        } else {
+            delete.range_end
+        };
+        DeleteRangeRequest {
+            range_end,
+            ..delete
+        }
+    }
+
     fn range(&mut self) -> RangeRequest {
         let mut sometimes = |bound: u64| {
             if self.random.one_in(4) {
@@ -266,7 +283,7 @@ impl Program {
     fn operation(&mut self, depth: u64) -> RequestOp {
         match self.random.below(8) {
             0..3 => op(self.put()),
-            3 => op(self.delete()),
+            3 => op(self.bounded_delete()),
             4 if depth > 0 => op(self.txn(depth - 1)),
             _ => op(self.range()),
         }

@@ -229,8 +229,12 @@ impl Drop for Server {
             let _ = process.kill();
             let _ = process.wait();
         }
-        if thread::panicking() && self.kind == Kind::Keystead {
-            eprintln!("--- the end of Keystead's log ---\n{}", tail(&self.log()));
+        if thread::panicking() {
+            eprintln!(
+                "--- the end of {:?}'s log ---\n{}",
+                self.kind,
+                tail(&self.log())
+            );
         }
     }
 }
