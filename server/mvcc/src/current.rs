@@ -19,6 +19,9 @@ const ENV_PREFIX: &str = "env-";
 pub(crate) struct EnvNumber(pub u64);
 
 impl EnvNumber {
+    /// A new store's.
+    pub(crate) const FIRST: EnvNumber = EnvNumber(1);
+
     /// The name of its directory.
     pub(crate) fn name(self) -> String {
         format!("{ENV_PREFIX}{:08}", self.0)
@@ -36,7 +39,7 @@ impl EnvNumber {
 
 /// What a store's directory says of itself.
 pub(crate) enum Pointer {
-    /// There is no pointer, and nothing that it could name.
+    /// There is no pointer, and nothing that it could name; at most what a first start that was cut short has left.
     Absent,
     /// There are environments, or files of somebody else, and no pointer.
     Lost,
@@ -64,11 +67,16 @@ pub(crate) fn read(dir: &Path) -> Result<Pointer, StorageError> {
 }
 
 fn absent_or_lost(dir: &Path) -> Result<Pointer, StorageError> {
-    let mut entries = fs::read_dir(dir)?;
-    let only_ours = entries.try_fold(true, |ours, entry| {
-        Ok::<_, io::Error>(ours && entry?.file_name() == POINTER_ASIDE)
-    })?;
-    Ok(if only_ours {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        names.push(entry?.file_name());
+    }
+    let first = EnvNumber::FIRST.name();
+    let began = names.iter().any(|name| name == POINTER_ASIDE);
+    let only_begun = names
+        .iter()
+        .all(|name| name == POINTER_ASIDE || name == first.as_str());
+    Ok(if names.is_empty() || (began && only_begun) {
         Pointer::Absent
     } else {
         Pointer::Lost
@@ -77,11 +85,21 @@ fn absent_or_lost(dir: &Path) -> Result<Pointer, StorageError> {
 
 /// Points the store in `dir` to `number`, durably.
 pub(crate) fn write(dir: &Path, number: EnvNumber) -> Result<(), StorageError> {
-    let aside = dir.join(POINTER_ASIDE);
-    let mut file = File::create(&aside)?;
+    write_aside(dir, number)?;
+    place(dir)
+}
+
+/// Writes the pointer under another name, and makes that and all names in `dir` durable.
+pub(crate) fn write_aside(dir: &Path, number: EnvNumber) -> Result<(), StorageError> {
+    let mut file = File::create(dir.join(POINTER_ASIDE))?;
     writeln!(file, "{}", number.name())?;
     file.sync_all()?;
-    fs::rename(&aside, dir.join(POINTER))?;
+    sync_dir(dir)
+}
+
+/// Gives the pointer that was written aside its name, durably.
+pub(crate) fn place(dir: &Path) -> Result<(), StorageError> {
+    fs::rename(dir.join(POINTER_ASIDE), dir.join(POINTER))?;
     sync_dir(dir)
 }
 

@@ -34,6 +34,16 @@ pub enum StorageError {
     /// LMDB found its file or its use wrong.
     #[error("LMDB: {0}")]
     Lmdb(String),
+    /// An entry of a small table is not what was written.
+    #[error(
+        "an entry of table {table} in {dir} is damaged. Restore the member's data from a snapshot or its peers"
+    )]
+    DamagedTable {
+        /// The environment's directory.
+        dir: PathBuf,
+        /// The table's number.
+        table: u8,
+    },
 }
 
 impl From<heed::Error> for StorageError {
@@ -94,6 +104,8 @@ impl Environment {
             })?
             .commit()
             .expect("the closure always commits");
+        // LMDB syncs what is in its file, and not that there is one.
+        sync_dir(&dir)?;
         Ok(Self {
             env,
             history,
@@ -103,6 +115,19 @@ impl Environment {
             number,
             retired: AtomicBool::new(false),
         })
+    }
+
+    /// The value of a table's entry, its checksum verified.
+    fn checked<'v>(&self, key: &[u8], stored: &'v [u8]) -> Result<&'v [u8], StorageError> {
+        match stored.split_first_chunk() {
+            Some((crc, value)) if u32::from_be_bytes(*crc) == table_checksum(key, value) => {
+                Ok(value)
+            }
+            _ => Err(StorageError::DamagedTable {
+                dir: self.dir.clone(),
+                table: key.first().copied().unwrap_or(0),
+            }),
+        }
     }
 
     /// The directory the environment lives in.
@@ -168,6 +193,11 @@ impl Environment {
     }
 }
 
+/// LMDB's pages have no checksum, so an entry has one of its own.
+fn table_checksum(key: &[u8], value: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(key), value)
+}
+
 impl Drop for Environment {
     fn drop(&mut self) {
         if self.retired.load(Ordering::Acquire) {
@@ -217,6 +247,7 @@ impl Snapshot {
             row::revision_key(Revision::new(upto, u32::MAX)),
         );
         let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+        let mut before = None;
         for found in self
             .env
             .history
@@ -226,6 +257,10 @@ impl Snapshot {
             let (key, value) = found.map_err(StorageError::from)?;
             let key = key.try_into().map_err(|_| DamagedRow { revision: from })?;
             let revision = row::revision_of(key);
+            // A damaged page may lead to a sound row of another place.
+            if before.replace(revision).is_some_and(|it| it >= revision) {
+                return Err(DamagedRow { revision }.into());
+            }
             let (header, payload) = Header::decode(revision, value)?;
             if !each(revision, header, payload)? {
                 break;
@@ -249,7 +284,8 @@ impl Snapshot {
         let prefix = [table.0];
         let mut entries = Vec::new();
         for found in self.env.tables.prefix_iter(&self.txn, &prefix)? {
-            let (key, value) = found?;
+            let (key, stored) = found?;
+            let value = self.env.checked(key, stored)?;
             entries.push((
                 Bytes::copy_from_slice(&key[1..]),
                 Bytes::copy_from_slice(value),
@@ -264,8 +300,8 @@ impl Snapshot {
         mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         for found in self.env.tables.iter(&self.txn)? {
-            let (key, value) = found?;
-            each(key, value)?;
+            let (key, stored) = found?;
+            each(key, self.env.checked(key, stored)?)?;
         }
         Ok(())
     }
@@ -305,7 +341,13 @@ impl Change<'_> {
     /// Writes or removes an entry of a table, by its stored key.
     pub(crate) fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StorageError> {
         match value {
-            Some(value) => self.env.tables.put(&mut self.txn, key, value)?,
+            Some(value) => {
+                let crc = table_checksum(key, value).to_be_bytes();
+                self.scratch.clear();
+                self.scratch.extend_from_slice(&crc);
+                self.scratch.extend_from_slice(value);
+                self.env.tables.put(&mut self.txn, key, &self.scratch)?;
+            }
             None => drop(self.env.tables.delete(&mut self.txn, key)?),
         }
         Ok(())

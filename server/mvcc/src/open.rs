@@ -22,8 +22,6 @@ use crate::ring::Ring;
 use crate::shared::{Shared, State};
 use crate::{DamagedRow, KeyValueRef, Meta, Options, ReadError, Revision, Store, Writer};
 
-const FIRST_ENV: EnvNumber = EnvNumber(1);
-
 /// An open store, taken apart for those who work with it.
 pub struct Opened {
     /// For readers.
@@ -68,8 +66,15 @@ pub enum OpenError {
     )]
     CorruptMeta(PathBuf),
     /// A row of the history is damaged.
-    #[error("{0}. Restore the member's data from a snapshot or its peers")]
-    CorruptRow(#[from] DamagedRow),
+    #[error(
+        "the store in {dir} is damaged: {damage}. Restore the member's data from a snapshot or its peers"
+    )]
+    CorruptRow {
+        /// The store.
+        dir: PathBuf,
+        /// Which row.
+        damage: DamagedRow,
+    },
     /// The files can't be opened or read.
     #[error("the store in {dir} can't be opened: {error}")]
     Storage {
@@ -95,7 +100,7 @@ impl Store {
         fs::create_dir_all(dir).map_err(|error| failed(error.into()))?;
         let number = match current::read(dir).map_err(failed)? {
             Pointer::At(number) => number,
-            Pointer::Absent => create(dir).map_err(failed)?,
+            Pointer::Absent => create(dir, options).map_err(failed)?,
             Pointer::Lost => return Err(OpenError::NotAStore(dir.to_owned())),
             Pointer::Broken => return Err(OpenError::BrokenPointer(dir.join("CURRENT"))),
         };
@@ -105,7 +110,10 @@ impl Store {
         let durable = durable_facts(dir, &snapshot)?;
         let (index, placed) =
             build_index(Some(dir), &snapshot, &durable).map_err(|error| match error {
-                ReadError::Corrupt(damaged) => OpenError::CorruptRow(damaged),
+                ReadError::Corrupt(damage) => OpenError::CorruptRow {
+                    dir: dir.to_owned(),
+                    damage,
+                },
                 ReadError::Storage(error) => failed(error),
                 ReadError::Compacted | ReadError::Future => OpenError::CorruptMeta(dir.to_owned()),
             })?;
@@ -119,12 +127,18 @@ impl Store {
     }
 }
 
-/// Makes the first environment and points to it, so that a directory with an environment always has its pointer.
-fn create(dir: &Path) -> Result<EnvNumber, StorageError> {
-    current::write(dir, FIRST_ENV)?;
-    fs::create_dir(dir.join(FIRST_ENV.name()))?;
+/// Makes the first environment and points to it. The pointer is written aside before and gets its name after, so that a
+/// start which was cut short is told from a store that lost its pointer.
+fn create(dir: &Path, options: &Options) -> Result<EnvNumber, StorageError> {
+    current::write_aside(dir, EnvNumber::FIRST)?;
+    let first = dir.join(EnvNumber::FIRST.name());
+    if first.is_dir() {
+        fs::remove_dir_all(&first)?;
+    }
+    drop(Environment::open(dir, EnvNumber::FIRST, options)?);
     sync_dir(dir)?;
-    Ok(FIRST_ENV)
+    current::place(dir)?;
+    Ok(EnvNumber::FIRST)
 }
 
 fn durable_facts(dir: &Path, snapshot: &Snapshot) -> Result<Durable, OpenError> {
@@ -153,7 +167,7 @@ pub(crate) fn build_index(
     let (mut index, cut) = dir
         .and_then(|dir| checkpoint::read(dir, durable))
         .unwrap_or_else(|| (Index::new(), 0));
-    let mut last = None;
+    let (mut last, mut rows) = (None, 0);
     snapshot.walk(
         Revision::new(cut + 1, 0),
         durable.revision,
@@ -167,12 +181,14 @@ pub(crate) fn build_index(
             };
             index.restore(kv.key, revision, (!header.tombstone).then_some(&meta));
             last = Some(revision.main);
+            rows += 1;
             Ok(true)
         },
     )?;
     // Compaction leaves a row of the newest revision, always: a history that ends before it has lost rows.
     let newest = last.unwrap_or(cut).max(Durable::fresh().revision);
-    if newest < durable.revision {
+    let lacks_rows = cut == 0 && rows != snapshot.rows()?;
+    if newest < durable.revision || lacks_rows {
         return Err(DamagedRow {
             revision: Revision::new(durable.revision, 0),
         }

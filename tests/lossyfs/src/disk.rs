@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
 
 use fuser::Errno;
 use rand::Rng;
@@ -215,22 +214,6 @@ impl Disk {
                 .values()
                 .for_each(|child| self.mark(*child, reachable));
         }
-    }
-
-    pub(crate) fn flip_bit(&mut self, path: &Path, offset: usize, bit: u8) -> bool {
-        let ino = path
-            .iter()
-            .try_fold(ROOT, |parent, name| self.lookup(parent, name));
-        let Ok(Ok(file)) = ino.map(|ino| self.file(ino)) else {
-            return false;
-        };
-        let Some(byte) = file.content.get_mut(offset) else {
-            return false;
-        };
-        *byte ^= 1 << (bit % 8);
-        file.dirty.insert(offset / SECTOR_BYTES);
-        file.sync();
-        true
     }
 }
 

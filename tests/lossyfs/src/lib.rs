@@ -8,12 +8,15 @@ mod disk;
 mod mount;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use disk::{Disk, Fault};
+pub use fuser::Errno;
 use parking_lot::Mutex;
-use rand::Rng;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rustix::mount::{UnmountFlags, unmount};
 
 /// A disk that can be mounted, cut off and mounted again.
 #[derive(Clone, Default)]
@@ -23,7 +26,23 @@ pub struct LossyFs {
 
 /// A mounted [`LossyFs`]; dropping it unmounts. The kernel's cache of it goes with it.
 pub struct Mounted {
-    _session: fuser::BackgroundSession,
+    session: fuser::BackgroundSession,
+    at: PathBuf,
+}
+
+impl Mounted {
+    /// Unmounts, and waits until nothing has a file of it open any more: a process that was just forked may for a moment.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn unmount(self) -> io::Result<()> {
+        unmount(&self.at, UnmountFlags::DETACH)?;
+        match self.session.join() {
+            // The thread was reading the next request when the mount went.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+            ended => ended,
+        }
+    }
 }
 
 impl LossyFs {
@@ -32,12 +51,15 @@ impl LossyFs {
     /// # Errors
     /// The system's own, where there is no FUSE or no right to mount: such a machine can't run these tests.
     pub fn mount(&self, at: &Path) -> io::Result<Mounted> {
-        mount::mount(Arc::clone(&self.disk), at).map(|session| Mounted { _session: session })
+        mount::mount(Arc::clone(&self.disk), at).map(|session| Mounted {
+            session,
+            at: at.to_owned(),
+        })
     }
 
-    /// Turns the power off and on. Nothing may be mounted or still writing.
-    pub fn cut(&self, random: &mut impl Rng) {
-        self.disk.lock().cut(random);
+    /// Turns the power off and on; `seed` chooses what is kept. Nothing may be mounted or still writing.
+    pub fn cut(&self, seed: u64) {
+        self.disk.lock().cut(&mut SmallRng::seed_from_u64(seed));
     }
 
     /// Makes one operation fail, counted from now; `None` takes that back.
@@ -48,10 +70,5 @@ impl LossyFs {
     /// Operations that a fault can hit, so far.
     pub fn operations(&self) -> u64 {
         self.disk.lock().operations()
-    }
-
-    /// Flips one bit of the file at `path`, counted from the root, durably. Returns false when there is no such file or offset.
-    pub fn flip_bit(&self, path: &Path, offset: usize, bit: u8) -> bool {
-        self.disk.lock().flip_bit(path, offset, bit)
     }
 }

@@ -141,10 +141,37 @@ fn a_flipped_bit_in_a_row_is_found_when_it_is_read() {
     fs::remove_file(store_dir(dir.path()).join("index")).expect("removed");
     assert!(matches!(
         reopened(&store_dir(dir.path())),
-        Err(OpenError::CorruptRow(_))
+        Err(OpenError::CorruptRow { .. })
     ));
     fs::write(&data, &sound).expect("written");
     check(&reopened(&store_dir(dir.path())).expect("opens"), &model);
+}
+
+#[test]
+fn a_flipped_bit_in_a_table_is_found_when_it_is_read() {
+    let mut bench = Bench::new(tiny());
+    bench.set(Table(1), b"lease", Some(b"to live: 60"));
+    bench.put("key", "value");
+    bench.flush(0);
+    let dir = bench.dir;
+    drop((bench.store, bench.writer, bench.flusher));
+    let data = store_dir(dir.path()).join("env-00000001/data.mdb");
+    let mut damaged = fs::read(&data).expect("readable");
+    let needle = b"to live: 60";
+    for at in 0..damaged.len() - needle.len() {
+        if damaged[at..].starts_with(needle) {
+            damaged[at + needle.len() - 1] ^= 1;
+        }
+    }
+    fs::write(&data, &damaged).expect("written");
+    let store = reopened(&store_dir(dir.path())).expect("the history is sound");
+    let error = store.table(Table(1)).expect_err("it is damaged");
+    let sentence = error.to_string();
+    assert!(
+        sentence.contains("table 1") && sentence.contains("env-00000001"),
+        "{sentence}"
+    );
+    assert!(store.table(Table(15)).expect("sound").is_empty());
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod durability;
 mod figures;
 mod kill;
 mod model;
+mod power;
 mod programs;
 mod threads;
