@@ -175,6 +175,8 @@ fn raft_config(config: &Config, identity: Identity) -> raft::Config {
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
         wal_segment_bytes: config.storage.wal_segment_bytes,
+        // A segment's worth of entries stays for followers that are behind.
+        wal_retained_bytes: config.storage.wal_segment_bytes,
         ring_bytes: config.storage.ring_bytes,
         flush_interval: config.storage.flush_interval,
         flush_bytes: config.storage.flush_bytes as u64,

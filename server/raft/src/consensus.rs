@@ -76,6 +76,7 @@ impl Consensus {
             store: store.clone(),
             synced: Arc::new(move || log_storage::synced(&synced)),
             log_bytes: Arc::new(move || written.counters().bytes),
+            long_before: wal.first_within(config.wal_retained_bytes).unwrap_or(0),
         };
         let flushing = flusher::start(flusher, flushed, note.clone(), &config, surroundings)
             .map_err(StartError::Thread)?;

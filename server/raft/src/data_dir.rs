@@ -116,11 +116,7 @@ impl DataDir {
                 source,
             }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(fail("make the directory"))?;
+        make(path).map_err(fail("make the directory"))?;
         let recorded = recorded(path)?;
         if recorded.is_none() {
             refuse_foreign(path)?;
@@ -142,11 +138,7 @@ impl DataDir {
             _lock: lock,
         };
         for part in [data_dir.wal(), data_dir.store()] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(part)
-                .map_err(fail("make a sub-directory"))?;
+            make(&part).map_err(fail("make a sub-directory"))?;
         }
         Ok(data_dir)
     }
@@ -179,6 +171,23 @@ impl DataDir {
     pub fn store(&self) -> PathBuf {
         self.path.join(STORE)
     }
+}
+
+/// Makes a directory and what is missing above it, and all their names durable: nothing in a directory outlives its name.
+fn make(path: &Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|above| !above.is_dir());
+    let made = missing.count();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    // At least the nearest, though it was there: a start that was cut short may have made the last and not synced its name.
+    let parents = path.ancestors().skip(1).take(made.max(1));
+    for parent in parents {
+        let parent = match parent.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => parent,
+        };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn recorded(path: &Path) -> Result<Option<Identity>, DataDirError> {

@@ -167,6 +167,8 @@ pub(crate) struct Surroundings {
     pub(crate) synced: Synced,
     /// Bytes appended to the log so far.
     pub(crate) log_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// How much of the log is to be purged, if the store has it, because it was long when it was opened.
+    pub(crate) long_before: Position,
 }
 
 /// Starts the thread. `flushed` and `note` tell of the last flush before.
@@ -194,7 +196,12 @@ pub(crate) fn start(
         commands: commands.clone(),
         inbox,
         shared: shared.clone(),
-        retention: Retention::keeping(config.wal_retained_bytes),
+        retention: Retention {
+            keep_bytes: config.wal_retained_bytes,
+            marks: VecDeque::new(),
+            // Else a member that is restarted often would never purge.
+            purgeable: surroundings.long_before.min(flushed),
+        },
         interval: config.flush_interval,
         checkpoint_interval: config.checkpoint_interval,
         compaction_pause: config.compaction_pause,
@@ -246,7 +253,8 @@ impl Task {
         loop {
             match self.inbox.recv_timeout(self.wait()) {
                 Ok(Command::Due) => {
-                    thread::sleep(FLUSH_SPACING.saturating_sub(self.last_try.elapsed()));
+                    let spacing = FLUSH_SPACING.min(self.interval);
+                    thread::sleep(spacing.saturating_sub(self.last_try.elapsed()));
                     self.shared.due.store(false, Ordering::Release);
                     self.flush_and_report();
                 }
@@ -420,14 +428,6 @@ struct Retention {
 }
 
 impl Retention {
-    fn keeping(keep_bytes: u64) -> Self {
-        Self {
-            keep_bytes,
-            marks: VecDeque::new(),
-            purgeable: 0,
-        }
-    }
-
     fn purgeable(&mut self, flushed: Position, log_bytes: u64) -> Position {
         self.marks.push_back((flushed, log_bytes));
         while let Some(&(position, at)) = self.marks.front()
@@ -446,11 +446,15 @@ mod tests {
 
     #[test]
     fn the_newest_bytes_of_the_log_are_kept_for_slow_followers() {
-        let mut retention = Retention::keeping(100);
+        let mut retention = Retention {
+            keep_bytes: 100,
+            marks: VecDeque::new(),
+            purgeable: 3,
+        };
         let steps = [
-            (5, 40, 0),
-            (9, 90, 0),
-            (20, 139, 0),
+            (5, 40, 3),
+            (9, 90, 3),
+            (20, 139, 3),
             (21, 140, 5),
             (30, 400, 21),
             (31, 401, 21),

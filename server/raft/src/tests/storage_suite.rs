@@ -44,6 +44,7 @@ pub(super) fn alone() -> (Guard, LogStorage, Machine) {
         // What is applied here was never appended.
         synced: Arc::new(|| u64::MAX),
         log_bytes: Arc::new(|| 0),
+        long_before: 0,
     };
     let flushing = flusher::start(
         parts.flusher,

@@ -197,6 +197,14 @@ impl LogIndex {
         self.slots.front()?.place.map(|place| place.segment)
     }
 
+    /// Where the newest `bytes` of the log's files begin: the first entry that lies in them.
+    pub(super) fn first_within(&self, bytes: u64, segment_bytes: u64) -> Option<u64> {
+        let address = |place: Place| place.segment * segment_bytes + place.offset;
+        let end = address(self.slots.back()?.place?);
+        let is_before = |slot: &Slot| slot.place.is_some_and(|it| address(it) + bytes < end);
+        Some(self.base + self.slots.partition_point(is_before) as u64)
+    }
+
     /// The highest index of the log of which all up to it was queued no later than `serial`.
     pub(super) fn last_queued_by(&self, serial: u64) -> Option<u64> {
         let count = self.slots.partition_point(|slot| slot.serial <= serial);

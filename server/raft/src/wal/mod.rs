@@ -305,6 +305,14 @@ impl Wal {
         self.shared.state.lock().index.purged()
     }
 
+    /// The index of the first entry within the newest `bytes` of the log; `None` when it has none, or when the last is
+    /// not on disk yet.
+    pub fn first_within(&self, bytes: u64) -> Option<u64> {
+        let segment_bytes = self.shared.options.segment_bytes;
+        let state = self.shared.state.lock();
+        state.index.first_within(bytes, segment_bytes)
+    }
+
     /// The highest index up to which the log is durable. Reads one atomic.
     pub fn synced_index(&self) -> Option<u64> {
         self.shared.synced.load(Acquire).checked_sub(1)

@@ -104,6 +104,19 @@ fn what_was_acknowledged_is_there_after_reopening() {
 }
 
 #[test]
+fn where_the_newest_bytes_of_a_log_begin_is_known_when_it_is_opened() {
+    let files = Memory::default();
+    let (wal, _) = open(&files);
+    // A batch of one is its header, its record and this, padded to 1024 bytes: four in a segment.
+    (0..20).for_each(|index| append(&wal, vec![entry(1, index, 600)]));
+    drop(wal);
+    let (wal, _) = open(&files);
+    assert_eq!(wal.first_within(0), Some(19));
+    assert_eq!(wal.first_within(2 * TINY), Some(11));
+    assert_eq!(wal.first_within(99 * TINY), Some(0));
+}
+
+#[test]
 fn an_entry_can_be_read_before_it_is_durable() {
     let files = Memory::default();
     let (wal, _) = open(&files);
