@@ -1,6 +1,8 @@
 //! Tests of the whole member, each against a server of its own. `conformance` runs every step on real etcd too and
-//! compares what came back; `crash` kills the member under load; `bounds` holds memory and files to theirs. They need the binary: `cargo build -p keystead`.
+//! compares what came back; `crash` kills the member under load; `bounds` holds memory and files to theirs;
+//! `power` cuts the power, fails the disk and flips bits. They need the binary: `cargo build -p keystead`.
 
 mod bounds;
 mod conformance;
 mod crash;
+mod power;

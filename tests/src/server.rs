@@ -56,18 +56,46 @@ impl Server {
             Kind::Etcd => oracle("etcd")?,
             Kind::Keystead => keystead(),
         };
-        let directory = tempfile::Builder::new()
-            .prefix("keystead-test-")
-            .tempdir()
-            .expect("a temporary directory");
+        let directory = temporary_directory();
+        let data = directory.path().join("data");
+        Some(Server::of(
+            kind,
+            program,
+            directory,
+            &data,
+            arguments,
+            environment,
+        ))
+    }
+
+    /// A Keystead that keeps its data in `data`, not started.
+    pub fn keystead_at(data: &Path, arguments: &[&str]) -> Server {
+        Server::of(
+            Kind::Keystead,
+            keystead(),
+            temporary_directory(),
+            data,
+            arguments,
+            &[],
+        )
+    }
+
+    fn of(
+        kind: Kind,
+        program: PathBuf,
+        directory: TempDir,
+        data: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Server {
         let (client, peer) = (free_address(), free_address());
-        let mut all = flags(directory.path(), client, peer);
+        let mut all = flags(data, client, peer);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let environment = environment
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        Some(Server {
+        Server {
             kind,
             program,
             arguments: all,
@@ -75,7 +103,7 @@ impl Server {
             directory,
             client,
             process: None,
-        })
+        }
     }
 
     /// A fresh etcd with its defaults, or `None`.
@@ -112,25 +140,44 @@ impl Server {
 
     /// Starts the stopped server on the data it has, and waits until it answers a linearizable read.
     pub async fn restart(&mut self) {
-        self.stop_by("KILL");
-        self.process = Some(self.spawn());
+        if let Err(ended) = self.try_restart().await {
+            panic!(
+                "{:?} did not come up ({ended}); its log:\n{}",
+                self.kind,
+                self.log()
+            );
+        }
+    }
+
+    /// The same, for a server that may refuse to start: how it ended then; its log says why.
+    pub async fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        self.launch();
         let begin = Instant::now();
         while let Err(status) = self.answers().await {
-            let gone = self
-                .process
-                .as_mut()
-                .expect("it was spawned")
-                .try_wait()
-                .expect("its state is readable");
-            if gone.is_some() || begin.elapsed() > PATIENCE {
-                panic!(
-                    "{:?} did not come up ({status}, {gone:?}); its log:\n{}",
-                    self.kind,
-                    self.log()
-                );
+            if let Some(ended) = self.ended() {
+                return Err(ended);
             }
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{:?} neither answers ({status}) nor ends; its log:\n{}",
+                self.kind,
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        Ok(())
+    }
+
+    /// Starts the stopped server and waits for nothing.
+    pub fn launch(&mut self) {
+        self.stop_by("KILL");
+        self.process = Some(self.spawn());
+    }
+
+    /// How the started server ended by itself, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let process = self.process.as_mut()?;
+        process.try_wait().expect("its state is readable")
     }
 
     /// Ends it as a crash would (kill -9) and waits until it is gone.
@@ -204,6 +251,9 @@ impl Server {
 
     fn stop_by(&mut self, signal: &str) -> Option<ExitStatus> {
         let mut process = self.process.take()?;
+        if let Some(ended) = process.try_wait().expect("its state is readable") {
+            return Some(ended);
+        }
         let sent = Command::new("kill")
             .args(["-s", signal, &process.id().to_string()])
             .status();
@@ -240,10 +290,10 @@ impl Drop for Server {
 }
 
 /// What etcd and Keystead are both started with.
-fn flags(directory: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
+fn flags(data: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
     let pairs = [
         ("--name", "default".to_owned()),
-        ("--data-dir", directory.join("data").display().to_string()),
+        ("--data-dir", data.display().to_string()),
         ("--listen-client-urls", format!("http://{client}")),
         ("--advertise-client-urls", format!("http://{client}")),
         ("--listen-peer-urls", format!("http://{peer}")),
@@ -254,6 +304,13 @@ fn flags(directory: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> 
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect()
+}
+
+fn temporary_directory() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("keystead-test-")
+        .tempdir()
+        .expect("a temporary directory")
 }
 
 fn free_address() -> SocketAddr {

@@ -1,0 +1,61 @@
+//! A member whose data directory lies on a disk that can be cut off. `cuts` and `faults` drive it; it judges nothing.
+
+use std::path::{Path, PathBuf};
+
+use keystead_lossyfs::{LossyFs, Mounted};
+use keystead_tests::Server;
+use tempfile::TempDir;
+
+/// The member and its disk. The fields are dropped in their order: the process, the mount, the directory.
+pub struct OnLossyDisk {
+    pub server: Server,
+    mounted: Option<Mounted>,
+    pub disk: LossyFs,
+    at: TempDir,
+}
+
+impl OnLossyDisk {
+    /// A member that was not started yet, on an empty disk; `None`, and a word about it, where nothing can be mounted.
+    pub fn prepare(arguments: &[&str]) -> Option<OnLossyDisk> {
+        let at = tempfile::Builder::new()
+            .prefix("keystead-disk-")
+            .tempdir()
+            .expect("a temporary directory");
+        let disk = LossyFs::default();
+        let mounted = match disk.mount(at.path()) {
+            Ok(mounted) => mounted,
+            Err(error) => {
+                println!("skipped: this machine mounts no FUSE file system: {error}");
+                return None;
+            }
+        };
+        let server = Server::keystead_at(&data_below(at.path()), arguments);
+        Some(OnLossyDisk {
+            server,
+            mounted: Some(mounted),
+            disk,
+            at,
+        })
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        data_below(self.at.path())
+    }
+
+    /// Turns the power off and on again: the member dies, and its disk keeps what was synced, and of the rest what the
+    /// seed chooses.
+    pub fn cut(&mut self, seed: u64) {
+        self.server.kill();
+        let mounted = self.mounted.take().expect("it was mounted");
+        mounted.unmount().expect("nothing uses the disk any more");
+        self.disk.cut(seed);
+        let mounted = self.disk.mount(self.at.path());
+        self.mounted = Some(mounted.expect("what was mounted once can be mounted again"));
+    }
+}
+
+/// Not the mount itself, so that the directory's own name is at stake too.
+fn data_below(mount: &Path) -> PathBuf {
+    mount.join("member/data")
+}

@@ -1,0 +1,78 @@
+//! What can be seen of a member's work in the names and sizes of its files. `cuts` counts with it, between a kill and the
+//! next start, that all happened that should not lose anything.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// How often each thing was seen to have happened since the look before.
+#[derive(Default)]
+pub struct Sights {
+    pub purges: u64,
+    pub recycled_segments: u64,
+    pub flushes: u64,
+    pub checkpoints: u64,
+    pub defragmentations: u64,
+    before: Seen,
+}
+
+/// What one look sees.
+#[derive(Default)]
+struct Seen {
+    /// The number in the name of each segment, by the file's own number.
+    segments: BTreeMap<u64, u64>,
+    store: u64,
+    pointer: String,
+    checkpoint: u64,
+}
+
+impl Sights {
+    /// Looks at a data directory whose member does not run.
+    pub fn look(&mut self, data: &Path) {
+        let now = Seen::at(data);
+        let before = std::mem::replace(&mut self.before, now);
+        let now = &self.before;
+        let oldest = |seen: &Seen| seen.segments.values().min().copied().unwrap_or(0);
+        self.purges += u64::from(oldest(now) > oldest(&before));
+        let renamed = now
+            .segments
+            .iter()
+            .filter(|(file, number)| before.segments.get(file).is_some_and(|it| it != *number));
+        self.recycled_segments += renamed.count() as u64;
+        self.flushes += u64::from(now.pointer == before.pointer && now.store != before.store);
+        self.checkpoints += u64::from(now.checkpoint != before.checkpoint);
+        self.defragmentations += u64::from(now.pointer != before.pointer);
+    }
+}
+
+impl Seen {
+    fn at(data: &Path) -> Seen {
+        let pointer = fs::read_to_string(data.join("store/CURRENT")).unwrap_or_default();
+        let store = data.join("store").join(pointer.trim()).join("data.mdb");
+        let entries = fs::read_dir(data.join("wal")).into_iter().flatten();
+        let segment = |entry: std::io::Result<fs::DirEntry>| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            let number = u64::from_str_radix(name.strip_suffix(".wal")?, 16).ok()?;
+            Some((entry.metadata().ok()?.ino(), number))
+        };
+        Seen {
+            segments: entries.filter_map(segment).collect(),
+            store: content_hash(&store),
+            checkpoint: content_hash(&data.join("store/index")),
+            pointer,
+        }
+    }
+}
+
+/// 0 for a file that is not there.
+fn content_hash(file: &Path) -> u64 {
+    let Ok(content) = fs::read(file) else {
+        return 0;
+    };
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
