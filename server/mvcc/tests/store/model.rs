@@ -38,7 +38,8 @@ pub fn meta_of(row: &Row) -> Meta {
     }
 }
 
-fn in_range(key: &[u8], first: &[u8], end: &[u8]) -> bool {
+/// Whether a key lies in a range, by etcd's convention.
+pub fn in_range(key: &[u8], first: &[u8], end: &[u8]) -> bool {
     match end {
         [] => key == first,
         [0] => key >= first,

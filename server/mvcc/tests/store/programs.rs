@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::bench::{Bench, Edit, TABLES, exported, named, tiny};
+use crate::model::in_range;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -55,10 +56,24 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
+/// Without the puts of keys that the same transaction deleted before: etcd refuses such a transaction, and of the few
+/// that slip through its check it hashes the key's two lives as neither of them.
+fn without_second_lives(edits: Vec<Edit>) -> Vec<Edit> {
+    let mut deleted: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut lives_once = |edit: &Edit| match edit {
+        Edit::Put(key, ..) => !deleted.iter().any(|(from, end)| in_range(key, from, end)),
+        Edit::Delete(from, end) => {
+            deleted.push((from.clone(), end.clone()));
+            true
+        }
+    };
+    edits.into_iter().filter(|edit| lives_once(edit)).collect()
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let table = prop_oneof![Just(TABLES[0]), Just(TABLES[1])];
     prop_oneof![
-        6 => vec(edit(), 0..4).prop_map(Record::Txn),
+        6 => vec(edit(), 0..4).prop_map(|edits| Record::Txn(without_second_lives(edits))),
         1 => (table, key().prop_filter("short", |key| key.len() < 500), any::<Option<Vec<u8>>>())
             .prop_map(|(table, key, value)| Record::Set(table, key, value)),
         1 => prop_oneof![0i64..4, -2i64..20].prop_map(|back| Record::Compact { back }),
