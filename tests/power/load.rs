@@ -201,8 +201,8 @@ async fn upkeep(channel: Channel, newest: Arc<AtomicI64>, mut random: Random) ->
         tokio::time::sleep(Duration::from_millis(random.below(60))).await;
     };
     pause(&mut random).await;
-    if random.one_in(2) {
-        let revision = newest.load(Relaxed) - KEPT_REVISIONS;
+    let revision = newest.load(Relaxed) - KEPT_REVISIONS;
+    if random.one_in(2) && revision > 0 {
         let compaction = CompactionRequest {
             revision,
             physical: true,
