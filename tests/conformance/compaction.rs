@@ -68,9 +68,13 @@ async fn hashes_agree_around_a_compaction_on_a_tombstone() {
             s.call(HashKvRequest { revision: at }).await.ok();
         }
         for compacted in [3, 5, 6] {
-            s.call(compact(compacted)).await.ok();
-            // At the compacted revisions etcd repeats the hashes that it kept from before the compactions.
-            for at in [0, 2, 4, 7] {
+            s.call(CompactionRequest {
+                revision: compacted,
+                physical: true,
+            })
+            .await
+            .ok();
+            for at in 0..=8 {
                 s.call(HashKvRequest { revision: at }).await.ok();
             }
             let mut stream = s.watch();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use keystead_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use keystead_proto::etcdserverpb::{
-    AlarmRequest, DefragmentRequest, HashKvRequest, HashRequest, PutRequest, SnapshotRequest,
-    StatusRequest,
+    AlarmRequest, CompactionRequest, DefragmentRequest, HashKvRequest, HashRequest, PutRequest,
+    SnapshotRequest, StatusRequest,
 };
 use keystead_tests::{Session, on_both};
 
@@ -48,17 +48,51 @@ async fn the_same_history_has_the_same_hash_at_every_revision() {
             s.call(HashKvRequest { revision }).await.ok();
         }
         s.call(HashRequest {}).await.ok();
-        s.call(compact(9)).await.ok();
-        // At the compacted revision itself etcd repeats the hash that it kept from before the compaction.
-        for revision in (7..18).filter(|&revision| revision != 9) {
-            s.call(HashKvRequest { revision }).await.ok();
+        for compacted in [9, 15] {
+            s.call(physically(compacted)).await.ok();
+            for revision in 7..18 {
+                s.call(HashKvRequest { revision }).await.ok();
+            }
         }
         s.server().kill();
         s.server().restart().await;
-        s.call(HashKvRequest { revision: 0 }).await.ok();
-        s.call(HashKvRequest { revision: 11 }).await.ok();
+        for revision in [0, 9, 16] {
+            s.call(HashKvRequest { revision }).await.ok();
+        }
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_hashes_of_the_last_ten_compactions_are_repeated() {
+    on_both(async |s| {
+        for round in 0..36 {
+            s.call(put(&format!("k{}", round % 5), "v")).await.ok();
+            if round % 4 == 1 {
+                s.call(delete(&format!("k{}", round % 3))).await.ok();
+            }
+            if round % 3 == 2 {
+                s.call(physically(round)).await.ok();
+            }
+        }
+        // Nothing lives at this one.
+        s.call(delete_range("k", "l")).await.ok();
+        s.call(put("after", "v")).await.ok();
+        s.call(physically(46)).await.ok();
+        s.call(physically(47)).await.ok();
+        for revision in -1..49 {
+            s.call(HashKvRequest { revision }).await.ok();
+        }
+    })
+    .await;
+}
+
+/// A compaction that is answered when the revisions are gone.
+fn physically(revision: i64) -> CompactionRequest {
+    CompactionRequest {
+        revision,
+        physical: true,
+    }
 }
 
 #[tokio::test]

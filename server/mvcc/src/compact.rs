@@ -8,16 +8,20 @@
 //! ```
 //!
 //! Only rows between the last compaction and this one are looked at, so the cost is that of what was replaced and not
-//! that of the store. Removals and the place of the walk are one transaction: a restart goes on from there. The index
-//! forgets after the commit; readers in between are refused below the compaction revision by then.
+//! that of the store (what is hashed before is more: [`crate::compaction_hash`]). Removals and the place of the walk are
+//! one transaction: a restart goes on from there. The index forgets after the commit; readers in between are refused
+//! below the compaction revision by then.
+
+use std::sync::Arc;
 
 use keystead_seeded::{Bug, planted};
 
+use crate::compaction_hash::CompactionHash;
 use crate::counters::Tally;
 use crate::durable::Durable;
 use crate::flush::{FlushError, Flusher};
-use crate::shared::KEYS_PER_LOCK;
-use crate::{DamagedRow, KeyValueRef, Revision};
+use crate::shared::{KEYS_PER_LOCK, SealedEntry};
+use crate::{DamagedRow, KeyValueRef, ReadError, Revision};
 
 /// A step ends when it has looked at this many times the rows that it may remove: looking costs a tenth of removing.
 const ROWS_LOOKED_AT: usize = 16;
@@ -63,6 +67,13 @@ impl Flusher {
             held: true,
         };
         self.break_holds_that_lag(target);
+        if !self.hash_before_removal()? {
+            return Ok(CompactStep {
+                deleted: 0,
+                done: false,
+                held: false,
+            });
+        }
         let holds = self.shared.holds.clone();
         let Some(_leave) = holds.leave_to_remove() else {
             return Ok(held);
@@ -73,6 +84,9 @@ impl Flusher {
         let findings = self.find_superseded(target)?;
         let deleted = self.remove(&findings, target)?;
         self.forget_in_index(&findings.keys, target);
+        if findings.finished {
+            self.keep_hash();
+        }
         Tally::add(&self.shared.tally.compact_steps, 1);
         Tally::add(&self.shared.tally.rows_removed, deleted);
         Ok(CompactStep {
@@ -80,6 +94,43 @@ impl Flusher {
             done: findings.finished,
             held: false,
         })
+    }
+
+    /// Of several compactions only the first that finds the one before it through leaves a hash.
+    pub(crate) fn begin_hash(&mut self, flushed: &[Arc<SealedEntry>]) {
+        let before = self.durable.compacted;
+        let first = flushed.iter().find_map(|entry| entry.first_compaction);
+        // At 0 there is nothing to hash, and a HashKV at 0 asks for the current revision.
+        if let Some(revision) = first.filter(|&first| first > 0)
+            && before == self.durable.physically_compacted
+        {
+            self.hashing = Some(CompactionHash::new(before, revision));
+        }
+    }
+
+    /// Whether the hash that the compaction leaves, if any, is taken.
+    fn hash_before_removal(&mut self) -> Result<bool, FlushError> {
+        if self.hashing.is_none() {
+            return Ok(true);
+        }
+        let snapshot = self.env().snapshot()?;
+        let rows = self.shared.options.compact_step_rows.max(1) * ROWS_LOOKED_AT;
+        let step = |hashing: &mut CompactionHash| hashing.step(&snapshot, rows);
+        match self.hashing.as_mut().map_or(Ok(true), step) {
+            Ok(hashed) => Ok(hashed),
+            // Compaction goes on; whoever reads the row will hear of it.
+            Err(ReadError::Corrupt(_)) => {
+                self.hashing = None;
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn keep_hash(&mut self) {
+        if let Some(hashing) = self.hashing.take() {
+            hashing.keep(&self.shared.kept_hashes);
+        }
     }
 
     /// A hold is respected until too much waits behind it.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use keystead_seeded::{Bug, planted};
 
 use crate::checkpoint::Checkpoints;
+use crate::compaction_hash::CompactionHash;
 use crate::counters::Tally;
 use crate::current::EnvNumber;
 use crate::durable::Durable;
@@ -22,6 +23,8 @@ use crate::{DamagedRow, ReadError, Revision, Row, StorageError};
 pub struct Flusher {
     pub(crate) shared: Arc<Shared>,
     pub(crate) durable: Durable,
+    /// The hash to be taken before the compaction at hand removes a row.
+    pub(crate) hashing: Option<CompactionHash>,
     pub(crate) checkpoints: Checkpoints,
     /// Environments that readers may still use; removed here once they do not.
     pub(crate) retired: Vec<Arc<Environment>>,
@@ -141,6 +144,7 @@ impl Flusher {
             change.set(&table.key, table.value.as_deref())?;
         }
         change.commit(&durable)?;
+        self.begin_hash(batch);
         self.adopt(durable);
         self.measure(&env)?;
         Tally::add(&self.shared.tally.flushes, 1);

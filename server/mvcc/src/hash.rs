@@ -4,6 +4,7 @@
 //! tombstone) and its encoded `KeyValue`. Of the rows up to the compaction revision only those count that compaction
 //! leaves and that still hold at the hashed revision; a tombstone exactly at it never does, because older versions of
 //! etcd removed it. (When no key lives at the hashed revision, all that compaction leaves count: etcd's rule.)
+//! At a compacted revision the answer is the one kept from before that compaction: see [`crate::compaction_hash`].
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -13,18 +14,22 @@ use crate::row::Header;
 use crate::shared::KEYS_PER_LOCK;
 use crate::{HashKv, KeyValueRef, Query, Read, ReadError, Revision, Row, Store};
 
-const BUCKET: &[u8] = b"key";
+pub(crate) const BUCKET: &[u8] = b"key";
 
 /// Rows hashed before the read transaction is renewed.
 const ROWS_PER_SNAPSHOT: usize = 4096;
 
 impl Store {
-    /// The hash of the history up to `revision`, 0 for the current one. Reads the whole history.
+    /// The hash of the history up to `revision`, 0 for the current one. Reads the whole history, unless a compaction at
+    /// `revision` has left its hash.
     ///
     /// # Errors
     /// [`ReadError::Compacted`] below the compaction revision, or when so much waits for compaction that it could not be
     /// held; [`ReadError::Future`] above the current revision; [`ReadError::Corrupt`] and [`ReadError::Storage`].
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, ReadError> {
+        if let Some(kept) = self.0.kept_hashes.at(revision) {
+            return Ok(kept);
+        }
         let hold = self.0.holds.hold();
         let (current, compacted) = {
             let state = self.0.state.read();
@@ -191,7 +196,7 @@ fn kept(
 }
 
 /// The key of a row in etcd's bucket.
-fn bucket_key(revision: Revision, tombstone: bool) -> Vec<u8> {
+pub(crate) fn bucket_key(revision: Revision, tombstone: bool) -> Vec<u8> {
     let mut key = Vec::with_capacity(18);
     key.extend_from_slice(&revision.main.to_be_bytes());
     key.push(b'_');

@@ -65,6 +65,7 @@ impl Flusher {
         } = imported;
         let fresh = Arc::try_unwrap(store.0).map_err(|_| FlushError::Storage(still_read()))?;
         self.shared.holds.break_all();
+        self.hashing = None;
         self.discard_checkpoints()?;
         current::write(&self.shared.dir, env.number())?;
         env.keep();

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod compact;
+mod compaction_hash;
 mod counters;
 mod current;
 mod defrag;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::checkpoint::{self, Checkpoints};
+use crate::compaction_hash::KeptHashes;
 use crate::counters::Tally;
 use crate::current::{self, EnvNumber, Pointer};
 use crate::durable::{Durable, DurableError, FORMAT};
@@ -223,6 +224,7 @@ pub(crate) fn assemble(
         options: options.clone(),
         tally: Tally::default(),
         holds: Arc::new(Holds::default()),
+        kept_hashes: KeptHashes::default(),
         physically_compacted: durable.physically_compacted.into(),
         total_bytes: 0.into(),
         in_use_bytes: 0.into(),
@@ -235,6 +237,7 @@ pub(crate) fn assemble(
         flusher: Flusher {
             shared,
             durable,
+            hashing: None,
             checkpoints,
             retired: Vec::new(),
             last_env,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
+use crate::compaction_hash::KeptHashes;
 use crate::counters::Tally;
 use crate::env::Environment;
 use crate::hold::Holds;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub options: Options,
     pub tally: Tally,
     pub holds: Arc<Holds>,
+    pub kept_hashes: KeptHashes,
     /// Below this revision, what compaction names is gone.
     pub physically_compacted: AtomicI64,
     /// The data file and its used pages, as of the last flush.
@@ -62,6 +64,8 @@ pub(crate) struct SealedEntry {
     /// The store's revision and compaction revision after the entry.
     pub revision: i64,
     pub compacted: i64,
+    /// The first of the entry's compactions.
+    pub first_compaction: Option<i64>,
     pub tables: Vec<TableChange>,
     pub row_bytes: usize,
 }

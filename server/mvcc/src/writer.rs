@@ -26,6 +26,8 @@ pub struct Writer {
     revision: i64,
     published: i64,
     compacted: i64,
+    /// The first compaction of the entry at hand.
+    first_compaction: Option<i64>,
     rows: Vec<Row>,
     tables: Vec<TableChange>,
 }
@@ -51,6 +53,7 @@ impl Writer {
             revision,
             published: revision,
             compacted,
+            first_compaction: None,
             rows: Vec::new(),
             tables: Vec::new(),
         }
@@ -95,6 +98,7 @@ impl Writer {
             return Err(ReadError::Future);
         }
         self.compacted = revision;
+        self.first_compaction.get_or_insert(revision);
         Ok(())
     }
 
@@ -107,6 +111,7 @@ impl Writer {
             applied,
             revision: self.revision,
             compacted: self.compacted,
+            first_compaction: self.first_compaction.take(),
             tables: std::mem::take(&mut self.tables),
             row_bytes: rows.iter().map(Row::cost).sum(),
         });

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use keystead_mvcc::{
-    Export, Flusher, Meta, Opened, Options, Query, Read, ReadError, Revision, Row, Store, Table,
-    Writer,
+    Export, Flusher, HashKv, Meta, Opened, Options, Query, Read, ReadError, Revision, Row, Store,
+    Table, Writer,
 };
 use tempfile::TempDir;
 
@@ -22,6 +22,9 @@ pub fn tiny() -> Options {
     }
 }
 
+/// As many hashes as the store keeps.
+const KEPT_HASHES: usize = 10;
+
 pub const TABLES: [Table; 2] = [Table(1), Table(15)];
 
 /// A store, its model, and the model of what is durable.
@@ -34,6 +37,8 @@ pub struct Bench {
     pub model: Model,
     /// The models after each entry that is not flushed, after the flushed one.
     pub sealed: Vec<Model>,
+    /// The hashes that compactions leave once they are through.
+    hashes: Vec<HashKv>,
 }
 
 impl Bench {
@@ -57,6 +62,7 @@ impl Bench {
             flusher,
             model,
             sealed,
+            hashes: Vec::new(),
         }
     }
 
@@ -129,6 +135,7 @@ impl Bench {
         } else {
             answer.expect("compacted");
             self.model.compacted = revision;
+            self.model.first_compaction.get_or_insert(revision);
         }
     }
 
@@ -149,6 +156,7 @@ impl Bench {
             .filter(|row| row.revision.main > before);
         assert_eq!(sealed.rows, rows.cloned().collect::<Vec<_>>());
         self.sealed.push(self.model.clone());
+        self.model.first_compaction = None;
     }
 
     /// One entry of one record.
@@ -173,6 +181,17 @@ impl Bench {
     /// Flushes all but the last `spared` entries.
     pub fn flush(&mut self, spared: usize) {
         let flushed = self.sealed.len().saturating_sub(1 + spared);
+        let before = self.sealed[0].compacted;
+        if before == self.flusher.physically_compacted() {
+            let compacting = self.sealed[1..=flushed]
+                .iter()
+                .find_map(|model| model.first_compaction.map(|revision| (model, revision)));
+            self.hashes.extend(
+                compacting
+                    .filter(|(_, revision)| *revision > 0)
+                    .map(|(model, revision)| model.compaction_hash(before, revision)),
+            );
+        }
         self.sealed.drain(..flushed);
         let bound = self.sealed[0].position;
         let flushed = self.flusher.flush(bound).expect("flushed");
@@ -218,6 +237,7 @@ impl Bench {
             flusher,
             model,
             sealed,
+            hashes: Vec::new(),
         }
     }
 
@@ -227,12 +247,17 @@ impl Bench {
         copy_dir(&store_dir(self.dir.path()), copy.path());
         let opened = Store::open(copy.path(), &self.options).expect("the copy opens");
         check_opened(&opened, &self.sealed[0]);
-        check(&opened.store, &self.sealed[0]);
+        check(&opened.store, &self.sealed[0], &[]);
     }
 
     /// Compares everything that can be asked.
     pub fn check(&self) {
-        check(&self.store, &self.model);
+        let through = self.flusher.physically_compacted();
+        let kept = self
+            .hashes
+            .partition_point(|hash| hash.hash_revision <= through);
+        let kept = &self.hashes[kept.saturating_sub(KEPT_HASHES)..kept];
+        check(&self.store, &self.model, kept);
     }
 }
 
@@ -269,8 +294,8 @@ pub fn named<T>(answer: Result<T, ReadError>) -> Result<T, &'static str> {
     })
 }
 
-/// Compares a store, all of whose entries are sealed, with its model.
-pub fn check(store: &Store, model: &Model) {
+/// Compares a store, all of whose entries are sealed, with its model and with the hashes that compactions have left.
+pub fn check(store: &Store, model: &Model, kept: &[HashKv]) {
     assert_eq!(
         (store.current(), store.compacted()),
         (model.revision(), model.compacted)
@@ -296,12 +321,18 @@ pub fn check(store: &Store, model: &Model) {
     for table in TABLES {
         assert_eq!(store.table(table).expect("readable"), model.table(table));
     }
+    for hash in kept {
+        assert_eq!(named(store.hash_kv(hash.hash_revision)), Ok(*hash));
+    }
     for revision in [
         model.compacted - 1,
         model.compacted,
         model.compacted + 1,
         model.revision(),
     ] {
+        if kept.iter().any(|hash| hash.hash_revision == revision) {
+            continue;
+        }
         let answer = named(store.hash_kv(revision));
         if revision < 0 {
             assert_eq!(answer, Ok(model.hash_kv(revision)));

@@ -164,3 +164,50 @@ fn an_export_holds_physical_compaction_until_too_much_waits() {
     assert!(!bench.flusher.compact_step().expect("a step").held);
     assert_eq!(named(export.rows(1)), Err("compacted"));
 }
+
+#[test]
+fn the_hashes_of_the_last_ten_compactions_are_repeated_until_a_restart() {
+    let mut bench = Bench::new(tiny());
+    for round in 0..60 {
+        bench.put(&format!("k{}", round % 7), "value");
+        if round % 3 == 0 {
+            bench.delete(&format!("k{}", round % 5));
+        }
+        if round % 5 == 4 {
+            bench.compact_entry(bench.model.revision() - 2);
+            bench.flush(0);
+            bench.compact_physically();
+            bench.check();
+        }
+    }
+    let compacted = bench.store.compacted();
+    let repeated = bench.store.hash_kv(compacted).expect("hashed");
+    assert!(repeated.compact_revision < compacted, "{repeated:?}");
+    let answered = |bench: &Bench| {
+        let revisions = 1..compacted;
+        revisions
+            .filter(|&revision| bench.store.hash_kv(revision).is_ok())
+            .count()
+    };
+    assert_eq!(answered(&bench), 9, "beside the one at {compacted}");
+    bench = bench.crash();
+    assert_eq!(answered(&bench), 0);
+    let anew = bench.store.hash_kv(compacted).expect("hashed");
+    assert_eq!(anew.compact_revision, compacted);
+}
+
+#[test]
+fn a_compaction_that_comes_before_the_last_is_through_leaves_no_hash() {
+    let mut bench = with_a_deleted_key();
+    bench.compact(3);
+    bench.compact(4);
+    bench.seal();
+    bench.compact_entry(5);
+    bench.flush(0);
+    bench.compact_physically();
+    let compact_revision = |at| named(bench.store.hash_kv(at)).map(|hash| hash.compact_revision);
+    assert_eq!(compact_revision(3), Ok(-1));
+    assert_eq!(compact_revision(4), Err("compacted"));
+    assert_eq!(compact_revision(5), Ok(5));
+    bench.check();
+}

@@ -16,6 +16,8 @@ pub struct Model {
     /// All changes ever.
     pub rows: Vec<Row>,
     pub compacted: i64,
+    /// The first compaction of the last entry.
+    pub first_compaction: Option<i64>,
     pub tables: BTreeMap<(Table, Key), Key>,
     pub position: u64,
     sub: u32,
@@ -53,6 +55,7 @@ impl Model {
             contents: vec![Content::new(), Content::new()],
             rows: Vec::new(),
             compacted: -1,
+            first_compaction: None,
             tables: BTreeMap::new(),
             position: 0,
             sub: 0,
@@ -188,13 +191,26 @@ impl Model {
     }
 
     pub fn hash_kv(&self, revision: i64) -> HashKv {
-        let kept: HashSet<Revision> = self.kept_at(revision);
+        self.hash_of(self.compacted, revision, &self.kept_at(revision))
+    }
+
+    /// What a compaction at `revision` hashes while it removes; the one at `before` is through.
+    pub fn compaction_hash(&self, before: i64, revision: i64) -> HashKv {
+        let mut newest = BTreeMap::new();
+        for row in self.rows.iter().filter(|row| row.revision.main <= revision) {
+            newest.insert(key_of(row), row);
+        }
+        let stays = |row: &&Row| !row.tombstone || row.revision.main == revision;
+        let kept = newest.into_values().filter(stays);
+        self.hash_of(before, revision, &kept.map(|row| row.revision).collect())
+    }
+
+    fn hash_of(&self, compacted: i64, revision: i64, kept: &HashSet<Revision>) -> HashKv {
         let mut bytes = b"key".to_vec();
-        for row in self.kept(self.compacted) {
+        for row in self.kept(compacted) {
             let Revision { main, sub } = row.revision;
-            let dropped =
-                main <= self.compacted && !kept.is_empty() && !kept.contains(&row.revision);
-            if main > revision || main == self.compacted && row.tombstone || dropped {
+            let dropped = main <= compacted && !kept.is_empty() && !kept.contains(&row.revision);
+            if main > revision || main == compacted && row.tombstone || dropped {
                 continue;
             }
             bytes.extend_from_slice(&main.to_be_bytes());
@@ -205,26 +221,20 @@ impl Model {
         }
         HashKv {
             hash: crc32c::crc32c(&bytes),
-            compact_revision: self.compacted,
+            compact_revision: compacted,
             hash_revision: revision,
         }
     }
 
     /// The newest row of each key up to a revision, unless the key was deleted there or then.
     fn kept_at(&self, revision: i64) -> HashSet<Revision> {
-        let key = |row: &Row| {
-            KeyValueRef::decode(&row.payload)
-                .expect("our own rows")
-                .key
-                .to_vec()
-        };
         let mut kept: BTreeMap<Key, &Row> = BTreeMap::new();
         for row in self.rows.iter().filter(|row| row.revision.main <= revision) {
             let again = kept
-                .get(&key(row))
+                .get(&key_of(row))
                 .is_some_and(|before| before.tombstone && before.revision.main == revision);
             if !again {
-                kept.insert(key(row), row);
+                kept.insert(key_of(row), row);
             }
         }
         kept.values()
