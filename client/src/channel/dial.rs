@@ -1,0 +1,106 @@
+//! Makes one connection: resolve, connect, HTTP/2 handshake, and the server's first word. The ring calls it; it never
+//! tries again by itself.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+
+use super::address::{Address, Place};
+use super::connection::Connection;
+use super::keepalive::{Driver, Keepalive, Metered, Pulse};
+
+/// How much of one stream may be on its way to us unread: a stream that nobody reads holds that much.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// The same for all streams of a connection: so many can be full without stopping the others.
+const CONNECTION_WINDOW_BYTES: u32 = 256 << 20;
+/// Larger frames mean fewer wake-ups while a large answer comes.
+const FRAME_BYTES: u32 = 256 << 10;
+
+/// What a connection runs over.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// Connects to `address` within `limit` and gives the connection to a task that lives as long as it is used.
+///
+/// # Errors
+/// What went wrong, for the user to read.
+pub(super) async fn dial(
+    address: &Address,
+    limit: Duration,
+    keepalive: Keepalive,
+) -> Result<Connection, String> {
+    match timeout(limit, connect(address, keepalive)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(format!("connect to {address}: {error}")),
+        Err(_) => Err(format!(
+            "connect to {address}: no greeting within {limit:?}"
+        )),
+    }
+}
+
+async fn connect(address: &Address, keepalive: Keepalive) -> io::Result<Connection> {
+    let socket = socket(&address.place).await?;
+    let pulse = Arc::new(Pulse::default());
+    let (requests, connection) = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .enable_push(false)
+        .handshake(Metered::new(socket, pulse.clone()))
+        .await
+        .map_err(io::Error::other)?;
+    let mut driver = Driver::new(connection, pulse.clone(), keepalive);
+    // A server that hangs accepts connections too: its kernel does. The first word must be its own.
+    poll_fn(|context| match driver.poll_until_heard(context) {
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    tokio::spawn(driver);
+    Ok(Connection::new(requests, pulse, address))
+}
+
+async fn socket(place: &Place) -> io::Result<Box<dyn Socket>> {
+    match place {
+        Place::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        Place::Tcp { host, port } => {
+            let resolved = lookup_host((host.as_str(), *port)).await?;
+            Ok(Box::new(first_that_answers(resolved).await?))
+        }
+    }
+}
+
+/// A name may stand for several addresses, of which some may be dead.
+async fn first_that_answers(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    /// With another address to try, none is waited for as long as the whole dial may take.
+    const PATIENCE: Duration = Duration::from_millis(700);
+    let mut addresses = addresses.peekable();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    while let Some(address) = addresses.next() {
+        let attempt = TcpStream::connect(address);
+        let connected = if addresses.peek().is_some() {
+            timeout(PATIENCE, attempt)
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        } else {
+            attempt.await
+        };
+        match connected {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

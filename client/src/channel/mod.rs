@@ -1,0 +1,230 @@
+//! Calls on a cluster: a connection to one of its endpoints, deadlines, and what is sent again.
+//!
+//! ```text
+//!   Client ─► Channel::call ─► Ring::connection ─► Connection::unary ─► h2
+//!                 ▲                  dial, eject         │
+//!                 └── Verdict::of(Failure) ◄─────────────┘  again only if it surely did not run
+//! ```
+//!
+//! A verb names an [`Rpc`] and gives a message; it never sees a connection. Streams are opened here and live by themselves.
+
+mod address;
+mod connection;
+mod dial;
+mod failure;
+mod frame;
+mod keepalive;
+mod ring;
+pub(crate) mod rpc;
+mod stream;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::{Instant, sleep, timeout_at};
+
+pub(crate) use address::Address;
+use connection::{Connection, Head};
+pub(crate) use failure::Failure;
+use keepalive::Keepalive;
+use ring::Ring;
+pub(crate) use rpc::{Effect, Rpc};
+pub(crate) use stream::{Receiver, Sender};
+
+use crate::backoff::ATTEMPTS;
+use crate::error::{Error, Result};
+use crate::options::{CallOptions, ConnectOptions};
+use crate::verdict::Verdict;
+
+/// The way to a cluster. A clone is the same way.
+#[derive(Clone)]
+pub(crate) struct Channel {
+    ring: Arc<Ring>,
+}
+
+impl Channel {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// An endpoint cannot be read, or there is none.
+    pub(crate) fn new(options: &ConnectOptions) -> Result<Channel> {
+        let addresses = options.endpoints.iter().map(|name| Address::parse(name));
+        let addresses = addresses.collect::<Result<Vec<_>>>()?;
+        if addresses.is_empty() {
+            return Err(Error::invalid("a client needs an endpoint"));
+        }
+        let keepalive = Keepalive {
+            interval: options.keepalive_interval,
+            timeout: options.keepalive_timeout,
+        };
+        let ring = Ring::new(addresses, options.dial_timeout, keepalive);
+        Ok(Channel {
+            ring: Arc::new(ring),
+        })
+    }
+
+    /// Connects to any of the endpoints.
+    ///
+    /// # Errors
+    /// All have failed, or the deadline passed.
+    pub(crate) async fn connect(&self, options: &CallOptions) -> Result<()> {
+        let deadline = Instant::now() + options.deadline;
+        let connected = timeout_at(deadline, self.ring.first_connection()).await;
+        let failure = match connected {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(failure)) => failure,
+            Err(_) => self.late(),
+        };
+        Err(Error::new(failure, Effect::Read, ""))
+    }
+
+    /// One request, one answer, within the deadline. Attempts that surely did not run are made again, elsewhere when the endpoint
+    /// is to blame.
+    ///
+    /// # Errors
+    /// The failure of the last attempt; its outcome is what the table says.
+    pub(crate) async fn call<Q: Message, A: Message + Default>(
+        &self,
+        rpc: &Rpc<Q, A>,
+        request: &Q,
+        options: &CallOptions,
+    ) -> Result<A> {
+        let message =
+            frame::encode(request).map_err(|failure| Error::new(failure, rpc.effect, ""))?;
+        let head = Head {
+            path: rpc.path,
+            requires_leader: options.requires_leader,
+        };
+        let deadline = Instant::now() + options.deadline;
+        let mut last = Attempt::default();
+        let attempts = self.attempts(head, rpc.effect, &message, &mut last);
+        let failure = match timeout_at(deadline, attempts).await {
+            Ok(Ok(answer)) => match frame::decode(answer) {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            },
+            Ok(Err(failure)) => failure,
+            Err(_) => self.passed(&mut last),
+        };
+        let endpoint = last
+            .connection
+            .as_ref()
+            .map_or("", |connection| connection.name());
+        Err(Error::new(failure, rpc.effect, endpoint))
+    }
+
+    /// Opens a stream. Only the wait for a connection is bounded by the deadline: a stream may live for ever.
+    ///
+    /// # Errors
+    /// No connection could be made in time.
+    pub(crate) async fn open<Q: Message, A: Message + Default>(
+        &self,
+        rpc: &Rpc<Q, A>,
+        options: &CallOptions,
+    ) -> Result<(Sender<Q>, Receiver<A>)> {
+        let head = Head {
+            path: rpc.path,
+            requires_leader: options.requires_leader,
+        };
+        let deadline = Instant::now() + options.deadline;
+        let opened = timeout_at(deadline, async {
+            loop {
+                let connection = self.ring.connection().await?;
+                match connection.open(head).await {
+                    Ok(stream) => return Ok((stream, connection)),
+                    // It ended just now: nothing was sent, and the next one is made with its own backoff.
+                    Err(_) => self.ring.drop_connection(&connection),
+                }
+            }
+        });
+        let (stream, connection) = opened
+            .await
+            .unwrap_or_else(|_| Err(self.late()))
+            .map_err(|failure| Error::new(failure, rpc.effect, ""))?;
+        let origin = stream::Origin {
+            ring: self.ring.clone(),
+            connection,
+        };
+        Ok(stream::halves(stream, rpc.effect, origin))
+    }
+
+    /// Refuses every later call.
+    pub(crate) fn close(&self) {
+        self.ring.close();
+    }
+
+    /// Attempts until one is answered, or ends in a way that is not repeated.
+    async fn attempts(
+        &self,
+        head: Head,
+        effect: Effect,
+        message: &Bytes,
+        last: &mut Attempt,
+    ) -> Result<Bytes, Failure> {
+        loop {
+            let connection = self.ring.connection().await?;
+            last.heard = connection.heard();
+            last.connection = Some(connection.clone());
+            let failure = match connection
+                .unary(head, message.clone(), &mut last.sent)
+                .await
+            {
+                Ok(answer) => {
+                    self.ring.answered(&connection);
+                    return Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            let verdict = Verdict::of(&failure, effect);
+            if verdict.blamed {
+                self.ring.eject(&connection);
+            } else if matches!(failure, Failure::Unsent(_)) {
+                self.ring.drop_connection(&connection);
+            }
+            if !verdict.retryable {
+                return Err(failure);
+            }
+            last.sent = false;
+            last.failures += 1;
+            last.failure = Some(failure);
+            // Another endpoint need not be waited for; the ring waits where there is none.
+            if !verdict.blamed {
+                sleep(ATTEMPTS.after(last.failures)).await;
+            }
+        }
+    }
+
+    /// The deadline passed in an attempt.
+    fn passed(&self, last: &mut Attempt) -> Failure {
+        if !last.sent {
+            return last.failure.take().unwrap_or_else(|| self.late());
+        }
+        if let Some(connection) = &last.connection
+            && connection.heard() == last.heard
+            && self.ring.has_others()
+        {
+            // Not a word since: the connection's own pings may need longer to be sure, the next call goes elsewhere.
+            self.ring.eject(connection);
+        }
+        Failure::Late { sent: true }
+    }
+
+    /// The deadline passed without an attempt: why is known to the ring.
+    fn late(&self) -> Failure {
+        let unreachable = self.ring.last_failure();
+        unreachable.unwrap_or(Failure::Late { sent: false })
+    }
+}
+
+/// The attempt under way, and how those before it ended.
+#[derive(Default)]
+struct Attempt {
+    connection: Option<Arc<Connection>>,
+    /// The server may have seen the request, and has not said that it did not run.
+    sent: bool,
+    /// What the connection had heard when the attempt began.
+    heard: u64,
+    failures: u32,
+    failure: Option<Failure>,
+}

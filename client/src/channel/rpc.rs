@@ -1,0 +1,52 @@
+//! Every RPC that the client calls: its path, its messages, whether it changes anything. The one list; what resends is
+//! decided from it.
+
+use std::marker::PhantomData;
+
+use keystead_proto::etcdserverpb::*;
+
+/// Whether a call changes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It does not: it may be asked again whatever happened.
+    Read,
+    /// It does: it is sent again only when it surely did not run.
+    Write,
+}
+
+/// One RPC with request `Q` and answer `A`.
+pub(crate) struct Rpc<Q, A> {
+    pub(super) path: &'static str,
+    pub(super) effect: Effect,
+    messages: PhantomData<fn(Q) -> A>,
+}
+
+impl<Q, A> Rpc<Q, A> {
+    const fn read(path: &'static str) -> Self {
+        Rpc {
+            path,
+            effect: Effect::Read,
+            messages: PhantomData,
+        }
+    }
+
+    const fn write(path: &'static str) -> Self {
+        Rpc {
+            path,
+            effect: Effect::Write,
+            messages: PhantomData,
+        }
+    }
+}
+
+pub(crate) const RANGE: Rpc<RangeRequest, RangeResponse> = Rpc::read("/etcdserverpb.KV/Range");
+pub(crate) const RANGE_STREAM: Rpc<RangeRequest, RangeStreamResponse> =
+    Rpc::read("/etcdserverpb.KV/RangeStream");
+pub(crate) const PUT: Rpc<PutRequest, PutResponse> = Rpc::write("/etcdserverpb.KV/Put");
+pub(crate) const DELETE_RANGE: Rpc<DeleteRangeRequest, DeleteRangeResponse> =
+    Rpc::write("/etcdserverpb.KV/DeleteRange");
+pub(crate) const TXN: Rpc<TxnRequest, TxnResponse> = Rpc::write("/etcdserverpb.KV/Txn");
+/// A transaction whose operations, nested ones too, only read.
+pub(crate) const READ_TXN: Rpc<TxnRequest, TxnResponse> = Rpc::read("/etcdserverpb.KV/Txn");
+pub(crate) const COMPACT: Rpc<CompactionRequest, CompactionResponse> =
+    Rpc::write("/etcdserverpb.KV/Compact");

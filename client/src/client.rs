@@ -1,0 +1,111 @@
+//! The client: the one object that users hold. Its verbs are in the folders beside it, one file each, as `impl Client`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::channel::{Channel, Rpc};
+use crate::error::Result;
+use crate::namespace::Namespace;
+use crate::options::{CallOptions, ConnectOptions};
+
+/// A client of one cluster. A clone is the same client: it costs two reference counts and shares the connection.
+///
+/// Every verb takes `&self` and may be called from any number of tasks at once. All of them need a tokio runtime around them.
+///
+/// ```no_run
+/// # async fn tour() -> keystead_client::Result<()> {
+/// use keystead_client::{Client, ConnectOptions};
+///
+/// let client = Client::connect(ConnectOptions::new(["http://127.0.0.1:2379"])).await?;
+/// client.put("greeting", "hello").await?;
+/// let greeting = client.get("greeting").await?;
+/// assert_eq!(greeting.map(|kv| kv.value), Some("hello".into()));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    channel: Channel,
+    namespace: Arc<Namespace>,
+    call: CallOptions,
+}
+
+impl Client {
+    /// Connects to one of the endpoints, chosen by chance, so that many clients spread over the members.
+    ///
+    /// # Errors
+    /// `InvalidArgument`: an endpoint cannot be read. `Unavailable`: every endpoint was tried and none answered.
+    pub async fn connect(options: ConnectOptions) -> Result<Client> {
+        let client = Client::lazy(options)?;
+        client.channel.connect(&client.call).await?;
+        Ok(client)
+    }
+
+    /// The same without any input or output: the first call connects.
+    ///
+    /// # Errors
+    /// `InvalidArgument`: an endpoint cannot be read, or there is none.
+    pub fn lazy(options: ConnectOptions) -> Result<Client> {
+        Ok(Client {
+            channel: Channel::new(&options)?,
+            namespace: Arc::new(Namespace::new(options.namespace)),
+            call: options.call,
+        })
+    }
+
+    /// The same client with a view of the keys below `prefix` alone, within the namespace it has.
+    pub fn namespace(&self, prefix: impl Into<Bytes>) -> Client {
+        Client {
+            namespace: Arc::new(self.namespace.inner(prefix.into())),
+            ..self.clone()
+        }
+    }
+
+    /// The same client with another deadline for its calls.
+    pub fn with_deadline(&self, deadline: Duration) -> Client {
+        self.with_options(CallOptions {
+            deadline,
+            ..self.call
+        })
+    }
+
+    /// The same client with other options for its calls.
+    pub fn with_options(&self, call: CallOptions) -> Client {
+        Client {
+            call,
+            ..self.clone()
+        }
+    }
+
+    /// The options of its calls.
+    pub fn call_options(&self) -> CallOptions {
+        self.call
+    }
+
+    /// Refuses every later call of this client and its clones with kind `Closed`. Calls under way end by themselves.
+    pub fn close(&self) {
+        self.channel.close();
+    }
+
+    /// The way to the cluster, for streams.
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// What stands before every key.
+    pub(crate) fn keys(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// One call with this client's options.
+    pub(crate) async fn call<Q: Message, A: Message + Default>(
+        &self,
+        rpc: &Rpc<Q, A>,
+        request: &Q,
+    ) -> Result<A> {
+        self.channel.call(rpc, request, &self.call).await
+    }
+}

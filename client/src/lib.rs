@@ -1,0 +1,85 @@
+//! The Rust client of Keystead, and of every etcd from 3.4 on.
+//!
+//! A [`Client`] holds one connection to one of the endpoints, finds another when that one fails, and can be cloned and shared
+//! at will. Its verbs take plain structs and give plain structs.
+//!
+//! ```no_run
+//! # async fn tour() -> keystead_client::Result<()> {
+//! use keystead_client::*;
+//!
+//! let client = Client::connect(ConnectOptions::new(["http://127.0.0.1:2379"])).await?;
+//!
+//! // Keys and values.
+//! client.put("greeting", "hello").await?;
+//! let greeting = client.get("greeting").await?.expect("it was just written");
+//! let page = client.range(Range { limit: 10, ..Range::new(KeyRange::prefix("gree")) }).await?;
+//! assert_eq!(page.kvs, [greeting.clone()]);
+//!
+//! // Any number of keys, a page at a time, all at one revision.
+//! let mut all = client.scan(Scan::new(KeyRange::all()));
+//! while let Some(kv) = all.next().await? {
+//!     println!("{:?} = {:?}", kv.key, kv.value);
+//! }
+//!
+//! // Only if nobody else was faster.
+//! let swapped = client.compare_and_swap(Swap {
+//!     key: "greeting".into(),
+//!     expected: Expected::ModRevision(greeting.mod_revision),
+//!     change: Change::Put("good morning".into()),
+//! }).await?;
+//! assert!(swapped.succeeded);
+//!
+//! // As often as it takes.
+//! client.update("visits", |now| Change::Put(match now {
+//!     None => "1".into(),
+//!     Some(kv) => format!("{}1", String::from_utf8_lossy(&kv.value)).into(),
+//! })).await?;
+//!
+//! // All or nothing.
+//! let moved = client.txn(
+//!     Txn::when([Compare::present("greeting"), Compare::missing("farewell")])
+//!         .then([Op::Delete(Delete::new(KeyRange::key("greeting"))), Op::Put(Put::new("farewell", "bye"))])
+//!         .otherwise([Op::Range(Range::new(KeyRange::key("farewell")))]),
+//! ).await?;
+//! assert!(moved.succeeded);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When a call fails
+//!
+//! An [`Error`] says what kind it is, the server's own text, and, which is what matters after a write, its [`Outcome`]: `NotApplied`
+//! or `Unknown`. The client itself sends again only what surely did not run, until the deadline; so what comes back as `Unknown` was
+//! sent once.
+//!
+//! # What it costs to hold
+//!
+//! Keys and values are [`bytes::Bytes`] that share the memory of the answer they came in: a value kept for long is better copied.
+
+mod backoff;
+mod channel;
+mod client;
+mod error;
+mod header;
+mod key_range;
+mod kv;
+mod namespace;
+mod options;
+mod txn;
+mod verdict;
+
+pub use bytes;
+pub use client::Client;
+pub use error::{Code, Error, Kind, Outcome, Result};
+pub use header::Header;
+pub use key_range::KeyRange;
+pub use keystead_proto::mvccpb::KeyValue;
+pub use kv::compact::Compact;
+pub use kv::delete::{Delete, DeleteResult};
+pub use kv::put::{Put, PutResult};
+pub use kv::range::{Order, Range, RangeResult, Sort, SortBy};
+pub use kv::scan::{Scan, Scanner};
+pub use kv::swap::{Change, Expected, Swap, Swapped};
+pub use options::{CallOptions, ConnectOptions};
+pub use txn::compare::{Compare, Operand, Relation};
+pub use txn::{Op, OpResult, Txn, TxnResult};
