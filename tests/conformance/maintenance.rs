@@ -7,7 +7,7 @@ use keystead_proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, DefragmentRequest, HashKvRequest, HashRequest, PutRequest,
     SnapshotRequest, StatusRequest,
 };
-use keystead_tests::{Session, on_both};
+use keystead_tests::{Session, Unary, on_both};
 
 use super::requests::{compact, delete, delete_range, everything, get, grant, op, put, txn};
 
@@ -347,9 +347,17 @@ async fn a_defragmentation_changes_no_answer() {
 }
 
 #[tokio::test]
-async fn a_snapshot_ends_with_a_digest_of_all_before_it() {
+async fn a_snapshot_comes_in_etcds_parts_and_ends_with_a_digest_of_all_before_it() {
     on_both(async |s| {
         history(s).await;
+        // Some pages of either's file.
+        let large = "v".repeat(50_000);
+        for number in 0..10 {
+            put(&format!("large{number}"), &large)
+                .send(s.channel())
+                .await
+                .expect("a put");
+        }
         let mut client = MaintenanceClient::new(s.channel()).max_decoding_message_size(usize::MAX);
         let mut parts = client
             .snapshot(SnapshotRequest {})
@@ -360,21 +368,28 @@ async fn a_snapshot_ends_with_a_digest_of_all_before_it() {
         let mut remaining = Vec::new();
         let mut versions = BTreeSet::new();
         while let Some(part) = parts.message().await.expect("no part fails") {
-            // How large a part is is the server's choice.
             assert!(part.header.is_none());
             sizes.push(part.blob.len());
-            remaining.push(part.remaining_bytes);
+            remaining.push(usize::try_from(part.remaining_bytes).expect("a small file"));
             versions.insert(part.version);
         }
         let total: usize = sizes.iter().sum();
         s.note(format!("versions {versions:?}"));
+        s.note(format!("file and digest: {}", total % 512 == 32));
+        s.note(format!("digest: {:?}", (sizes.pop(), remaining.pop())));
+        let last = sizes.pop().expect("a part of the file");
         s.note(format!(
-            "file ends as clients check it: {}",
-            total % 512 == 32 && sizes.last() == Some(&32)
+            "parts before the last: {:?}",
+            BTreeSet::from_iter(sizes)
         ));
         s.note(format!(
-            "remaining falls to zero: {}",
-            remaining.is_sorted_by(|a, b| a >= b) && remaining.ends_with(&[0])
+            "pages in the last: {}",
+            last % 4096 == 0 && last > 0
+        ));
+        s.note(format!("after the last remain {:?}", remaining.last()));
+        s.note(format!(
+            "remaining bytes after the first: all but 32 KiB is {}",
+            remaining[0] + (32 << 10) == total - 32
         ));
     })
     .await;

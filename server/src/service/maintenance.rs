@@ -29,7 +29,7 @@ use crate::snapshot;
 const STORAGE_VERSION: &str = "3.6.0";
 
 /// Messages of a snapshot that wait for a slow client: a megabyte.
-const SNAPSHOT_MESSAGES: usize = 4;
+const SNAPSHOT_MESSAGES: usize = 32;
 
 /// The service.
 pub(super) struct Maintenance {

@@ -17,13 +17,13 @@ use tokio::sync::mpsc;
 
 use file::Facts;
 
-/// Rows read from the store at a time.
+/// Rows read from the store at a time, and bytes of the finished file.
 const READ_BYTES: usize = 1 << 20;
 /// Written to the file at a time.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Sent in one message. etcd sends 32 KiB; clients take any size, and fewer messages cost both sides less.
-const MESSAGE_BYTES: u64 = 256 << 10;
+/// Sent in one message, as etcd does.
+const MESSAGE_BYTES: usize = 32 << 10;
 
 /// A finished file, gone from the disk when dropped.
 pub(crate) struct Snapshot {
@@ -103,6 +103,7 @@ impl Snapshot {
     ) -> io::Result<()> {
         let mut digest = Sha256::new();
         let mut remaining_bytes = self.bytes;
+        let mut read = Bytes::new();
         let message = |remaining_bytes, blob| SnapshotResponse {
             header: None,
             remaining_bytes,
@@ -110,12 +111,16 @@ impl Snapshot {
             version: version.to_owned(),
         };
         while remaining_bytes > 0 {
-            let mut blob = vec![0; MESSAGE_BYTES.min(remaining_bytes) as usize];
-            self.file.read_exact(&mut blob)?;
-            digest.update(&blob);
+            if read.is_empty() {
+                let mut chunk = vec![0; remaining_bytes.min(READ_BYTES as u64) as usize];
+                self.file.read_exact(&mut chunk)?;
+                digest.update(&chunk);
+                read = chunk.into();
+            }
+            let blob = read.split_to(read.len().min(MESSAGE_BYTES));
             remaining_bytes -= blob.len() as u64;
             if messages
-                .blocking_send(message(remaining_bytes, blob.into()))
+                .blocking_send(message(remaining_bytes, blob))
                 .is_err()
             {
                 return Ok(());
