@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The etcd release whose behaviour this member has and whose version it reports unless told otherwise.
-pub const REPORTED_VERSION: &str = "3.6.14";
+pub const REPORTED_VERSION: &str = "3.6.16";
 
 /// The quota when none was asked for: etcd's 2 GiB.
 pub const DEFAULT_QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
@@ -172,6 +172,13 @@ impl Default for Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reported_version_is_that_of_the_etcd_we_are_compared_with() {
+        let oracle = include_str!("../../tests/oracle/go.mod");
+        let server = format!("go.etcd.io/etcd/server/v3 v{REPORTED_VERSION} ");
+        assert!(oracle.contains(&server), "{server}is not in go.mod");
+    }
 
     #[test]
     fn the_shortest_lease_is_two_seconds_by_default() {

@@ -562,7 +562,7 @@ async fn operators_tools_find_what_they_ask_for() {
         .expect("status");
     assert_eq!(
         (status.version.as_str(), status.leader, status.raft_term),
-        ("3.6.14", MEMBER, 1)
+        (crate::REPORTED_VERSION, MEMBER, 1)
     );
     assert!(status.db_size > 0 && status.errors.is_empty() && status.db_size_quota == 2 << 30);
     let members: MemberListResponse = client

@@ -154,7 +154,7 @@ fn member(member: &Member) -> Entry {
     )
 }
 
-/// `3.6.0` of `3.6.14`: what etcd stores as a version is its minor.
+/// `3.6.0` of `3.6.16`: what etcd stores as a version is its minor.
 fn minor(version: &str) -> String {
     version
         .rsplit_once('.')
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_version_is_stored_as_its_minor() {
-        assert_eq!(minor("3.6.14"), "3.6.0");
+        assert_eq!(minor("3.6.16"), "3.6.0");
     }
 
     #[test]
