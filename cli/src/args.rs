@@ -3,34 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Arg, ArgAction, Command};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::flags::{FLAGS, Kind, MOOT};
+use crate::flags::{self, CONFIG_FILE, FLAGS, Kind, REPORTED_VERSION, VERSION};
+use crate::given::{self, Given, Origin, Refusal, variable};
+use crate::{file, value};
 
-/// What was asked for, by canonical flag name, and what is worth a warning once the log is up.
-#[derive(Debug, Default)]
-pub struct Given {
-    values: BTreeMap<&'static str, String>,
-    /// Sentences for the log: flags without effect, variables nobody reads.
-    pub warnings: Vec<String>,
-    /// The version was asked for; nothing is to be started.
-    pub version: bool,
-}
-
-impl Given {
-    /// The text given for `name`, if any.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
-    }
-}
-
-/// Why the arguments were not taken.
+/// Why nothing is to be started.
 #[derive(Debug)]
 pub enum Unusable {
-    /// Not a flag, or clap's own help: print and leave with this code.
-    Usage(clap::Error),
-    /// A flag or variable with a value that can't be: leave with code 1.
-    Value(String),
+    /// The help was asked for; this is it.
+    Help(clap::Error),
+    /// The arguments were not taken.
+    Refused(Refusal),
 }
 
 /// The help and grammar of `serve` under the given program name.
@@ -39,23 +25,20 @@ pub fn command(program: &'static str) -> Command {
         .about("Runs one member: etcd's v3 API on Raft, with the data in one directory")
         .after_help(
             "Every flag can be given as an environment variable: ETCD_ and its name in capitals, with _ for -.\n\
+             Flags of etcd that change nothing here are taken with a warning; flags for what is not here are refused.\n\
              Example: serve --name m1 --data-dir /var/lib/keystead --listen-client-urls http://127.0.0.1:2379 \
              --advertise-client-urls http://127.0.0.1:2379",
         )
         .disable_version_flag(true)
-        .args_override_self(true)
-        .arg(arg("version", Kind::Switch).help("Prints the version and leaves"));
-    for flag in FLAGS {
-        let arg = arg(flag.name, flag.kind)
-            .help(help(flag.help, flag.default))
-            .help_heading(flag.group);
-        command = command.arg(arg);
-        for alias in flag.aliases {
-            command = command.arg(self::arg(alias, flag.kind).hide(true));
-        }
-    }
-    for moot in MOOT {
-        command = command.arg(arg(moot.name, moot.kind).hide(true));
+        .args_override_self(true);
+    for (name, kind, _) in flags::every() {
+        let flag = FLAGS.iter().find(|flag| flag.name == name);
+        command = command.arg(match flag {
+            Some(flag) => arg(name, kind)
+                .help(help(flag.help, flag.default))
+                .help_heading(flag.group),
+            None => arg(name, kind).hide(true),
+        });
     }
     command
 }
@@ -71,19 +54,18 @@ fn help(text: &str, default: &str) -> String {
 fn arg(name: &'static str, kind: Kind) -> Arg {
     let arg = Arg::new(name).long(name).action(ArgAction::Set);
     match kind {
-        Kind::Switch => arg
+        Kind::Switch | Kind::Ignored => arg
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true")
-            .value_parser(["true", "false"])
             .value_name("true|false"),
-        Kind::Text => arg.value_name("TEXT").allow_hyphen_values(true),
-        Kind::Number => arg.value_name("N").allow_hyphen_values(true),
-        Kind::Duration => arg.value_name("DURATION"),
+        Kind::Text | Kind::List | Kind::Urls => arg.value_name("TEXT").allow_hyphen_values(true),
+        Kind::Unsigned | Kind::Integer => arg.value_name("N").allow_hyphen_values(true),
+        Kind::Duration => arg.value_name("DURATION").allow_hyphen_values(true),
     }
 }
 
-/// Reads `words` (without the program's name) and `environment`.
+/// Reads `words` (without the program's name) and `environment`, or the configuration file that they name.
 ///
 /// # Errors
 /// [`Unusable`]; nothing has been started.
@@ -95,55 +77,98 @@ pub fn read(
     let words = std::iter::once(program.to_owned()).chain(words.map(long_form));
     let matches = command(program)
         .try_get_matches_from(words)
-        .map_err(Unusable::Usage)?;
+        .map_err(unusable)?;
     let mut variables: BTreeMap<String, String> = environment
         .filter(|(name, value)| name.starts_with("ETCD_") && !value.is_empty())
         .collect();
-    let asked_version = matches
-        .get_one::<String>("version")
-        .is_some_and(|text| text == "true");
-    let mut given = Given {
-        version: asked_version,
-        ..Given::default()
-    };
-    for flag in FLAGS {
-        for name in std::iter::once(&flag.name).chain(flag.aliases) {
-            if let Some(value) = choose(name, &matches, &mut variables)? {
-                given.values.insert(flag.name, value);
-            }
-        }
+    // A variable of this name is usual where somebody built an image; it is no wish to see the version.
+    variables.remove(&variable(VERSION));
+    read_all(&matches, variables).map_err(Unusable::Refused)
+}
+
+fn read_all(
+    matches: &ArgMatches,
+    mut variables: BTreeMap<String, String>,
+) -> Result<Given, Refusal> {
+    let flags: Vec<(&str, &str)> = flags::every()
+        .filter_map(|(name, ..)| Some((name, matches.get_one::<String>(name)?.as_str())))
+        .collect();
+    // Every flag must have a value that can be read, whatever comes of it: Go's flag package knows nothing of a file.
+    for (name, text) in &flags {
+        given::check(name, text, Origin::Flag)?;
     }
-    for moot in MOOT {
-        if choose(moot.name, &matches, &mut variables)?.is_some() {
-            given.warnings.push(format!(
-                "--{} changes nothing here: {}",
-                moot.name, moot.why
-            ));
+    let last = |wanted| flags.iter().find(|(name, _)| *name == wanted);
+    let mut given = Given::default();
+    if last(VERSION).is_some_and(|(_, text)| value::switch(text) == Ok(true)) {
+        given.version = true;
+        let told = last(REPORTED_VERSION).map(|(_, text)| (*text).to_owned());
+        if let Some(text) = told.or_else(|| variables.remove(&variable(REPORTED_VERSION))) {
+            given.take(REPORTED_VERSION, &text, Origin::Flag)?;
         }
+        return Ok(given);
     }
-    variables.remove("ETCD_VERSION");
-    given.warnings.extend(
-        variables
-            .into_keys()
-            .map(|name| format!("unrecognized environment variable {name}")),
-    );
+    let file = last(CONFIG_FILE).map(|(_, path)| (*path).to_owned());
+    if let Some(path) = file.or_else(|| variables.remove(&variable(CONFIG_FILE))) {
+        return file::read(&path);
+    }
+    for (name, text) in flags {
+        given.take(name, text, Origin::Flag)?;
+    }
+    read_variables(&mut given, matches, variables)?;
     Ok(given)
 }
 
-/// The value of one flag from the words or from its variable, never from both.
-fn choose(
-    name: &'static str,
-    matches: &clap::ArgMatches,
-    variables: &mut BTreeMap<String, String>,
-) -> Result<Option<String>, Unusable> {
-    let variable = format!("ETCD_{}", name.to_uppercase().replace('-', "_"));
-    let word = matches.get_one::<String>(name).cloned();
-    match (word, variables.remove(&variable)) {
-        (Some(_), Some(value)) => Err(Unusable::Value(format!(
-            "conflicting environment variable \"{variable}\" is shadowed by corresponding command-line flag \
-             (either unset environment variable or disable flag): {variable}={value}"
+/// Refuses a variable that stands for a flag that was given too, as etcd does.
+fn read_variables(
+    given: &mut Given,
+    matches: &ArgMatches,
+    mut variables: BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    for (name, ..) in flags::every() {
+        let variable = variable(name);
+        let Some(text) = variables.remove(&variable) else {
+            continue;
+        };
+        if matches.contains_id(name) {
+            return Err(Refusal::Invalid(format!(
+                "conflicting environment variable \"{variable}\" is shadowed by corresponding command-line flag \
+                 (either unset environment variable or disable flag): {variable}={text}"
+            )));
+        }
+        given.take(name, &text, Origin::Variable)?;
+    }
+    let unknown = variables.into_keys();
+    given
+        .warnings
+        .extend(unknown.map(|name| format!("unrecognized environment variable {name}")));
+    Ok(())
+}
+
+/// Says in Go's words what clap found wrong.
+fn unusable(error: clap::Error) -> Unusable {
+    let named = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    // `--name <TEXT>` or `--name=x`, as it was written or as the help has it.
+    let argument = named(ContextKind::InvalidArg);
+    let flag = argument
+        .trim_start_matches('-')
+        .split(['=', ' ', '['])
+        .next()
+        .unwrap_or_default();
+    match error.kind() {
+        ErrorKind::DisplayHelp => Unusable::Help(error),
+        ErrorKind::UnknownArgument if !argument.starts_with('-') => Unusable::Refused(
+            Refusal::Invalid(format!("{argument:?} is not a valid flag")),
+        ),
+        ErrorKind::UnknownArgument => Unusable::Refused(Refusal::Usage(format!(
+            "flag provided but not defined: -{flag}"
         ))),
-        (word, value) => Ok(word.or(value)),
+        ErrorKind::InvalidValue => {
+            Unusable::Refused(Refusal::Usage(format!("flag needs an argument: -{flag}")))
+        }
+        _ => Unusable::Refused(Refusal::Usage(error.to_string())),
     }
 }
 
@@ -162,14 +187,22 @@ fn long_form(word: String) -> String {
 mod tests {
     use super::*;
 
-    fn given(words: &[&str], variables: &[(&str, &str)]) -> Result<Given, Unusable> {
-        read(
+    fn given(words: &[&str], variables: &[(&str, &str)]) -> Result<Given, Refusal> {
+        let read = read(
             "serve",
             words.iter().map(|word| (*word).to_owned()),
             variables
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        )
+        );
+        read.map_err(|unusable| match unusable {
+            Unusable::Refused(refusal) => refusal,
+            Unusable::Help(_) => panic!("nobody asked for help"),
+        })
+    }
+
+    fn usage(sentence: &str) -> Result<(), Refusal> {
+        Err(Refusal::Usage(sentence.to_owned()))
     }
 
     #[test]
@@ -204,7 +237,7 @@ mod tests {
     #[test]
     fn flag_and_variable_together_are_refused() {
         assert!(
-            matches!(given(&["--name", "a"], &[("ETCD_NAME", "b")]), Err(Unusable::Value(text)) if text.contains("ETCD_NAME"))
+            matches!(given(&["--name", "a"], &[("ETCD_NAME", "b")]), Err(Refusal::Invalid(text)) if text.contains("ETCD_NAME"))
         );
     }
 
@@ -219,12 +252,63 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_flag_is_a_usage_error() {
-        assert!(matches!(
-            given(&["--no-such-flag"], &[]),
-            Err(Unusable::Usage(_))
-        ));
-        assert!(matches!(given(&["word"], &[]), Err(Unusable::Usage(_))));
+    fn what_go_would_not_read_is_refused_in_its_words() {
+        for (words, sentence) in [
+            (
+                &["--no-such-flag"][..],
+                "flag provided but not defined: -no-such-flag",
+            ),
+            (&["-nope=5"], "flag provided but not defined: -nope"),
+            (&["--name"], "flag needs an argument: -name"),
+            (
+                &["--max-txn-ops", "many", "--config-file", "none.yml"],
+                "invalid value \"many\" for flag -max-txn-ops: parse error",
+            ),
+        ] {
+            assert_eq!(given(words, &[]).map(drop), usage(sentence), "{words:?}");
+        }
+        for words in [&["word"][..], &["--pre-vote", "true"]] {
+            let word = words[words.len() - 1];
+            let sentence = format!("{word:?} is not a valid flag");
+            assert_eq!(
+                given(words, &[]).map(drop),
+                Err(Refusal::Invalid(sentence)),
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_read_names_itself() {
+        assert_eq!(
+            given(&[], &[("ETCD_MAX_TXN_OPS", "many")]).map(drop),
+            Err(Refusal::Invalid(
+                "invalid value \"many\" for ETCD_MAX_TXN_OPS: parse error".to_owned()
+            ))
+        );
+    }
+
+    #[test]
+    fn the_version_is_told_whatever_else_is_asked_for() {
+        let words = ["--version", "--auto-tls", "--config-file", "none.yml"];
+        assert!(given(&words, &[]).expect("taken").version);
+        assert!(!given(&["--version=false"], &[]).expect("taken").version);
+        assert!(!given(&[], &[("ETCD_VERSION", "3")]).expect("taken").version);
+    }
+
+    #[test]
+    fn a_file_stands_for_all_flags_and_variables() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(&file, "max-txn-ops: 9").expect("written");
+        let path = file.path().to_str().expect("a name of text");
+        let words = ["--name", "m1", "--auto-tls"];
+        let variables = [("ETCD_CONFIG_FILE", path), ("ETCD_NAME", "m2")];
+        let given = given(&words, &variables).expect("taken");
+        assert_eq!(
+            (given.get("name"), given.get("max-txn-ops")),
+            (None, Some("9"))
+        );
+        assert_eq!(given.file.as_deref(), Some(path));
     }
 
     #[test]

@@ -1,58 +1,55 @@
 //! Turns what was given into a validated [`Config`]: every default, every cross-check and etcd's sentences for what can't be.
 //! Pure but for resolving `localhost`; called by `serve` only.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use keystead_server::Config;
 use keystead_server::config::{
-    AutoCompaction, DEFAULT_QUOTA_BYTES, Keepalive, REPORTED_VERSION, Storage,
+    AutoCompaction, DEFAULT_QUOTA_BYTES, Keepalive, ListenAddress, REPORTED_VERSION, Storage,
 };
 
-use crate::args::Given;
-use crate::duration;
+use crate::given::{Given, Refusal};
+use crate::url::{self, Url};
+use crate::{duration, gates, value};
 
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 
 /// etcd's ceiling for `--election-timeout`.
 const MAX_ELECTION_MS: u64 = 50_000;
+/// etcd's floor for `--watch-progress-notify-interval`: it raises what is below.
+const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Builds the configuration of a member whose data goes to `<name>.<suffix>` by default.
 ///
 /// # Errors
 /// A sentence that names the flag and what to do; nothing has been started.
-pub fn build(given: &Given, suffix: &str) -> Result<Config, String> {
+pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
     let name = given.get("name").unwrap_or("default").to_owned();
-    let heartbeat_ms: u64 = number(given, "heartbeat-interval", 100)?;
-    let election_ms: u64 = number(given, "election-timeout", 1000)?;
-    check_times(heartbeat_ms, election_ms)?;
-    if given.get("listen-client-urls").is_some() && given.get("advertise-client-urls").is_none() {
-        return Err(
-            "--advertise-client-urls is required when --listen-client-urls is set explicitly"
-                .to_owned(),
-        );
-    }
-    let advertise_peer_urls = urls(given, "initial-advertise-peer-urls", DEFAULT_PEER_URL)?;
-    check_cluster(given, &name, &advertise_peer_urls)?;
-    Ok(Config {
+    let heartbeat_ms = number(given, "heartbeat-interval", 100)?;
+    let election_ms = number(given, "election-timeout", 1000)?;
+    given.read("feature-gates", (), gates::check)?;
+    let told_only_where_it_listens =
+        given.get("listen-client-urls").is_some() && given.get("advertise-client-urls").is_none();
+    let config = Config {
         data_dir: given
-            .get("data-dir")
+            .text("data-dir")
             .map_or_else(|| PathBuf::from(format!("{name}.{suffix}")), PathBuf::from),
-        wal_dir: given.get("wal-dir").map(PathBuf::from),
-        listen_client: addresses(given, "listen-client-urls", DEFAULT_CLIENT_URL)?,
-        listen_peer: addresses(given, "listen-peer-urls", DEFAULT_PEER_URL)?,
-        advertise_client_urls: urls(given, "advertise-client-urls", DEFAULT_CLIENT_URL)?,
-        advertise_peer_urls,
+        wal_dir: given.text("wal-dir").map(PathBuf::from),
+        listen_peer: listened(given, "listen-peer-urls", DEFAULT_PEER_URL)?,
+        listen_client: listened(given, "listen-client-urls", DEFAULT_CLIENT_URL)?,
+        advertise_peer_urls: advertised(given, "initial-advertise-peer-urls", DEFAULT_PEER_URL)?,
+        advertise_client_urls: advertised(given, "advertise-client-urls", DEFAULT_CLIENT_URL)?,
+        initial_cluster: given.get("initial-cluster").map(str::to_owned),
+        joins: given.read("initial-cluster-state", false, cluster_state)?,
         cluster_token: given
             .get("initial-cluster-token")
             .unwrap_or("etcd-cluster")
             .to_owned(),
         heartbeat: Duration::from_millis(heartbeat_ms),
         election_timeout: Duration::from_millis(election_ms),
-        quota_bytes: match number(given, "quota-backend-bytes", 0)? {
+        quota_bytes: match given.read("quota-backend-bytes", 0, value::integer)? {
             0 => Some(DEFAULT_QUOTA_BYTES),
             bytes => Some(bytes).filter(|bytes: &i64| *bytes > 0),
         },
@@ -61,17 +58,17 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, String> {
         max_concurrent_streams: number(given, "max-concurrent-streams", u32::MAX)?,
         watch_progress_interval: progress_interval(given)?,
         auto_compaction: auto_compaction(given)?,
-        compaction_batch: number(given, "compaction-batch-limit", 10_000)?,
+        compaction_batch: match number(given, "compaction-batch-limit", 0)? {
+            0 => Config::default().compaction_batch,
+            revisions => revisions,
+        },
         compaction_pause: time(
             given,
             "compaction-sleep-interval",
             Duration::from_millis(10),
         )?,
         reported_version: reported_version(given)?,
-        keepalive: Keepalive {
-            interval: time(given, "grpc-keepalive-interval", Duration::from_secs(7200))?,
-            timeout: time(given, "grpc-keepalive-timeout", Duration::from_secs(20))?,
-        },
+        keepalive: keepalive(given)?,
         shards: number(given, "shards", 0)?,
         storage: Storage {
             wal_segment_bytes: number(given, "wal-segment-bytes", 64 << 20)?,
@@ -81,15 +78,23 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, String> {
             checkpoint_interval: time(given, "checkpoint-interval", Duration::from_secs(600))?,
         },
         name,
-    })
+    };
+    check_times(heartbeat_ms, election_ms)?;
+    // A file says all there is to say, so that etcd takes its own default for what the file leaves out.
+    if told_only_where_it_listens && given.file.is_none() {
+        let sentence =
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly";
+        return Err(Refusal::Invalid(sentence.to_owned()));
+    }
+    Ok(config)
 }
 
 fn check_times(heartbeat_ms: u64, election_ms: u64) -> Result<(), String> {
-    if heartbeat_ms == 0 || election_ms == 0 {
-        return Err(
-            "--heartbeat-interval and --election-timeout must be >0 (set in milliseconds)"
-                .to_owned(),
-        );
+    if heartbeat_ms == 0 {
+        return Err("--heartbeat-interval must be >0 (set to 0ms)".to_owned());
+    }
+    if election_ms == 0 {
+        return Err("--election-timeout must be >0 (set to 0ms)".to_owned());
     }
     if heartbeat_ms.saturating_mul(5) > election_ms {
         return Err(format!(
@@ -104,54 +109,39 @@ fn check_times(heartbeat_ms: u64, election_ms: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// One member only: its own entry must be the whole of `--initial-cluster`.
-fn check_cluster(given: &Given, name: &str, advertised: &[String]) -> Result<(), String> {
-    match given.get("initial-cluster-state").unwrap_or("new") {
-        "new" => {}
-        "existing" => return Err("--initial-cluster-state existing: this version runs single members and can't join a cluster".to_owned()),
-        other => return Err(format!("unexpected clusterState {other:?} for --initial-cluster-state; use new")),
+/// Whether the member is to join a cluster.
+fn cluster_state(text: &str) -> Result<bool, String> {
+    match text {
+        "new" => Ok(false),
+        "existing" => Ok(true),
+        _ => Err("invalid value".to_owned()),
     }
-    let Some(cluster) = given.get("initial-cluster") else {
-        return Ok(());
-    };
-    let mut own = Vec::new();
-    for entry in cluster.split(',') {
-        let (member, url) = entry
-            .split_once('=')
-            .ok_or_else(|| format!("--initial-cluster: {entry:?} is not name=url"))?;
-        if member.trim() != name {
-            return Err(format!(
-                "--initial-cluster names another member, {member:?}: this version runs single members"
-            ));
-        }
-        own.push(url.trim().to_owned());
-    }
-    own.sort();
-    let mut advertised = advertised.to_vec();
-    advertised.sort();
-    if own != advertised {
-        return Err(format!(
-            "--initial-cluster has {} but --initial-advertise-peer-urls has {} for {name}; make them equal",
-            own.join(","),
-            advertised.join(",")
-        ));
-    }
-    Ok(())
 }
 
-fn progress_interval(given: &Given) -> Result<Duration, String> {
-    let name = "watch-progress-notify-interval";
-    let interval = time(given, name, Duration::from_secs(600))?;
-    if interval < Duration::from_millis(100) {
-        return Err(format!("--{name} must be at least 100ms"));
-    }
-    Ok(interval)
+/// As etcd does: none is the default, and too short an interval is as short as it gets.
+fn progress_interval(given: &Given) -> Result<Duration, Refusal> {
+    let interval = time(given, "watch-progress-notify-interval", Duration::ZERO)?;
+    Ok(if interval.is_zero() {
+        Config::default().watch_progress_interval
+    } else {
+        interval.max(MIN_PROGRESS_INTERVAL)
+    })
+}
+
+/// As in etcd, where either of the two is off, gRPC's own defaults hold for both.
+fn keepalive(given: &Given) -> Result<Keepalive, Refusal> {
+    let usual = Keepalive::default();
+    let asked = Keepalive {
+        interval: time(given, "grpc-keepalive-interval", usual.interval)?,
+        timeout: time(given, "grpc-keepalive-timeout", usual.timeout)?,
+    };
+    let off = asked.interval.is_zero() || asked.timeout.is_zero();
+    Ok(if off { usual } else { asked })
 }
 
 fn auto_compaction(given: &Given) -> Result<AutoCompaction, String> {
     let retention = given.get("auto-compaction-retention").unwrap_or("0");
-    let unusable =
-        |why: String| format!("error parsing auto-compaction-retention {retention:?}: {why}");
+    let unusable = |why: String| format!("error parsing CompactionRetention: {why}");
     match given.get("auto-compaction-mode").unwrap_or("periodic") {
         "periodic" => {
             let kept = match retention.parse::<u64>() {
@@ -169,6 +159,7 @@ fn auto_compaction(given: &Given) -> Result<AutoCompaction, String> {
             Ok(kept) if kept > 0 => Ok(AutoCompaction::Revision(kept)),
             _ => Err(unusable("not a number of revisions".to_owned())),
         },
+        "" => Err("undefined auto-compaction-mode".to_owned()),
         other => Err(format!(
             "unknown auto-compaction-mode {other:?}; use periodic or revision"
         )),
@@ -188,75 +179,53 @@ fn reported_version(given: &Given) -> Result<String, String> {
     }
 }
 
-fn number<T: FromStr>(given: &Given, name: &str, default: T) -> Result<T, String> {
-    match given.get(name) {
-        None => Ok(default),
-        Some(text) => text.parse().map_err(|_| {
-            format!("invalid value {text:?} for flag -{name}: not a number in its range")
-        }),
-    }
+fn number<T: TryFrom<u64>>(given: &Given, name: &str, default: T) -> Result<T, Refusal> {
+    given.read(name, default, |text| {
+        T::try_from(value::unsigned(text)?).map_err(|_| "value out of range".to_owned())
+    })
 }
 
-fn time(given: &Given, name: &str, default: Duration) -> Result<Duration, String> {
-    match given.get(name) {
-        None => Ok(default),
-        Some(text) => duration::parse(text)
-            .map_err(|why| format!("invalid value {text:?} for flag -{name}: {why}")),
-    }
+fn time(given: &Given, name: &str, default: Duration) -> Result<Duration, Refusal> {
+    given.read(name, default, value::duration)
 }
 
-fn urls(given: &Given, name: &str, default: &str) -> Result<Vec<String>, String> {
-    let text = given.get(name).unwrap_or(default);
-    text.split(',')
-        .map(|url| host_and_port(name, url.trim()).map(|_| url.trim().to_owned()))
-        .collect()
+fn urls(given: &Given, name: &str, default: &str) -> Result<Vec<Url>, Refusal> {
+    let default = url::list(default)?;
+    given.read(name, default, url::list)
 }
 
-/// Listening needs addresses: a host must be an IP address or `localhost`, as etcd asks.
-fn addresses(given: &Given, name: &str, default: &str) -> Result<Vec<SocketAddr>, String> {
-    let text = given.get(name).unwrap_or(default);
-    let address = |url: &str| {
-        let (host, port) = host_and_port(name, url)?;
-        let ip = match host {
-            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            host => host.trim_matches(['[', ']']).parse().map_err(|_| {
-                format!("expected IP in URL for binding ({url}): --{name} takes an IP address or localhost")
-            })?,
-        };
-        Ok(SocketAddr::new(ip, port))
-    };
-    text.split(',').map(|url| address(url.trim())).collect()
-}
-
-fn host_and_port<'a>(name: &str, url: &'a str) -> Result<(&'a str, u16), String> {
-    let refused = |why: &str| format!("--{name}: {url:?} {why}");
-    let (scheme, rest) = url
-        .split_once("://")
-        .ok_or_else(|| refused("has no scheme; write http://host:port"))?;
-    match scheme {
-        "http" => {}
-        "https" | "unixs" => {
-            return Err(refused(
-                "asks for TLS, which this version does not have yet",
-            ));
+/// Where to listen.
+fn listened(given: &Given, name: &str, default: &str) -> Result<Vec<ListenAddress>, Refusal> {
+    let mut addresses = Vec::new();
+    for url in urls(given, name, default)? {
+        if url.has_tls() {
+            return Err(format!("--{name}={url}: this version has no TLS").into());
         }
-        _ => return Err(refused("has an unknown scheme; write http://host:port")),
+        addresses.push(url.listen_address()?);
     }
-    let (host, port) = rest
-        .rsplit_once(':')
-        .ok_or_else(|| refused("has no port; write http://host:port"))?;
-    let port = port
-        .parse()
-        .map_err(|_| refused("has a port that is not a number from 0 to 65535"))?;
-    Ok((host, port))
+    Ok(addresses)
+}
+
+/// What to tell others.
+fn advertised(given: &Given, name: &str, default: &str) -> Result<Vec<String>, Refusal> {
+    let urls = urls(given, name, default)?;
+    let texts: Vec<String> = urls.iter().map(Url::to_string).collect();
+    for url in urls {
+        url.check_advertised().map_err(|why| {
+            format!(
+                "--{name} {:?} must be \"host:port\" ({why})",
+                texts.join(",")
+            )
+        })?;
+    }
+    Ok(texts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn built(words: &[&str]) -> Result<Config, String> {
+    fn built(words: &[&str]) -> Result<Config, Refusal> {
         let words = words.iter().map(|word| (*word).to_owned());
         build(
             &crate::args::read("serve", words, std::iter::empty()).expect("known flags"),
@@ -270,7 +239,7 @@ mod tests {
         assert_eq!(config.data_dir, PathBuf::from("default.keystead"));
         assert_eq!(
             config.listen_client,
-            ["127.0.0.1:2379".parse().expect("an address")]
+            [ListenAddress::Tcp(([127, 0, 0, 1], 2379).into())]
         );
         assert_eq!(config.advertise_peer_urls, ["http://localhost:2380"]);
         assert_eq!(config.quota_bytes, Some(DEFAULT_QUOTA_BYTES));
@@ -306,31 +275,25 @@ mod tests {
             ),
             (
                 &["--listen-peer-urls=http://example.com:2380"],
-                "listen-peer-urls",
+                "http://example.com:2380",
             ),
             (&["--election-timeout=300"], "--election-timeout"),
             (&["--election-timeout=60000"], "--election-timeout"),
-            (&["--max-txn-ops=many"], "max-txn-ops"),
+            (&["--heartbeat-interval=0"], "--heartbeat-interval"),
+            (&["--initial-cluster-state=old"], "-initial-cluster-state"),
+            (&["--feature-gates=Nope=true"], "-feature-gates"),
+            (&["--listen-peer-urls=https://localhost:1"], "TLS"),
             (
-                &["--watch-progress-notify-interval=1ms"],
-                "watch-progress-notify-interval",
+                &["--advertise-client-urls=http://:2379"],
+                "--advertise-client-urls",
             ),
-            (
-                &["--initial-cluster=a=http://localhost:2380"],
-                "--initial-cluster",
-            ),
-            (
-                &["--initial-cluster=default=http://localhost:9"],
-                "--initial-advertise-peer-urls",
-            ),
-            (
-                &["--initial-cluster-state=existing"],
-                "--initial-cluster-state",
-            ),
+            (&["--compaction-batch-limit=-1"], "compaction-batch-limit"),
+            (&["--max-concurrent-streams=4294967296"], "out of range"),
             (&["--auto-compaction-mode=never"], "auto-compaction-mode"),
             (&["--reported-version=latest"], "--reported-version"),
         ] {
-            let sentence = built(words).expect_err("refused");
+            let (Refusal::Usage(sentence) | Refusal::Invalid(sentence)) =
+                built(words).expect_err("refused");
             assert!(sentence.contains(part), "{words:?}: {sentence}");
         }
     }
@@ -349,5 +312,43 @@ mod tests {
                 .quota_bytes,
             Some(5)
         );
+    }
+
+    #[test]
+    fn what_is_off_or_too_short_is_what_etcd_makes_of_it() {
+        let usual = Config::default();
+        for words in [
+            &["--grpc-keepalive-interval=0"][..],
+            &[
+                "--grpc-keepalive-timeout=0s",
+                "--grpc-keepalive-interval=1s",
+            ],
+        ] {
+            let keepalive = built(words).expect("valid").keepalive;
+            assert_eq!(keepalive.interval, usual.keepalive.interval, "{words:?}");
+            assert_eq!(keepalive.timeout, usual.keepalive.timeout, "{words:?}");
+        }
+        let interval = |text| {
+            let word = format!("--watch-progress-notify-interval={text}");
+            built(&[word.as_str()])
+                .expect("valid")
+                .watch_progress_interval
+        };
+        assert_eq!(interval("0"), usual.watch_progress_interval);
+        assert_eq!(interval("1ms"), Duration::from_millis(100));
+        let batch = built(&["--compaction-batch-limit=0"]).expect("valid");
+        assert_eq!(batch.compaction_batch, usual.compaction_batch);
+    }
+
+    #[test]
+    fn a_socket_file_is_listened_on_and_advertised_as_its_url() {
+        let config = built(&[
+            "--listen-client-urls=unix://localhost:2379,http://127.0.0.1:1",
+            "--advertise-client-urls=unix://localhost:2379",
+        ])
+        .expect("valid");
+        let listened = config.listen_client.iter().map(ToString::to_string);
+        assert_eq!(Vec::from_iter(listened), ["127.0.0.1:1", "localhost:2379"]);
+        assert_eq!(config.advertise_client_urls, ["unix://localhost:2379"]);
     }
 }

@@ -1,17 +1,25 @@
 //! The flags of `serve`: etcd's names, defaults and groups, and Keystead's own. A table, read by the argument reader, the help
 //! and the environment alike. It only names things; what a value means is decided where the configuration is validated.
 
-/// How a flag's value is written.
+/// How a flag's value is written. See [`crate::value`] for what Go makes of each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Any text.
     Text,
+    /// Texts with commas between; a list in the configuration file.
+    List,
     /// `--flag`, `--flag=true` or `--flag=false`; Go's flag package takes no separate word here.
     Switch,
+    /// A whole number from zero on.
+    Unsigned,
     /// A whole number.
-    Number,
-    /// A Go duration such as `100ms` or `1h30m`.
+    Integer,
+    /// A Go duration such as `100ms` or `1h30m`; nanoseconds in the configuration file.
     Duration,
+    /// URLs with commas between.
+    Urls,
+    /// Nothing, or anything after `=`.
+    Ignored,
 }
 
 /// One flag of `serve`.
@@ -29,6 +37,14 @@ pub struct Flag {
     /// Other spellings that mean the same, of older and newer etcd releases.
     pub aliases: &'static [&'static str],
 }
+
+/// Names the file that stands for all other flags.
+pub const CONFIG_FILE: &str = "config-file";
+
+/// Says which etcd the member is to be taken for.
+pub const REPORTED_VERSION: &str = "reported-version";
+/// Asks for the version, and for no start.
+pub const VERSION: &str = "version";
 
 const MEMBER: &str = "Member";
 const CLUSTERING: &str = "Clustering";
@@ -59,6 +75,20 @@ const fn renamed(flag: Flag, aliases: &'static [&'static str]) -> Flag {
 
 /// Every flag that changes what the member does.
 pub const FLAGS: &[Flag] = &[
+    flag(
+        MEMBER,
+        VERSION,
+        Kind::Switch,
+        "",
+        "Prints the version and leaves",
+    ),
+    flag(
+        MEMBER,
+        CONFIG_FILE,
+        Kind::Text,
+        "",
+        "YAML file with the configuration; other flags and variables are ignored then",
+    ),
     flag(MEMBER, "name", Kind::Text, "default", "Name of this member"),
     flag(
         MEMBER,
@@ -77,56 +107,56 @@ pub const FLAGS: &[Flag] = &[
     flag(
         MEMBER,
         "listen-client-urls",
-        Kind::Text,
+        Kind::Urls,
         "http://localhost:2379",
-        "URLs to listen on for clients, comma-separated",
+        "URLs to listen on for clients, comma-separated; unix://NAME is a socket file",
     ),
     flag(
         MEMBER,
         "listen-peer-urls",
-        Kind::Text,
+        Kind::Urls,
         "http://localhost:2380",
         "URLs to listen on for members, comma-separated",
     ),
     flag(
         MEMBER,
         "heartbeat-interval",
-        Kind::Number,
+        Kind::Unsigned,
         "100",
         "Milliseconds between heartbeats",
     ),
     flag(
         MEMBER,
         "election-timeout",
-        Kind::Number,
+        Kind::Unsigned,
         "1000",
         "Milliseconds without a leader before an election",
     ),
     flag(
         MEMBER,
         "quota-backend-bytes",
-        Kind::Number,
+        Kind::Integer,
         "0",
         "Bytes of data before the NOSPACE alarm: 0 is 2 GiB, negative is no limit",
     ),
     flag(
         MEMBER,
         "max-txn-ops",
-        Kind::Number,
+        Kind::Unsigned,
         "128",
         "Most operations in one transaction",
     ),
     flag(
         MEMBER,
         "max-request-bytes",
-        Kind::Number,
+        Kind::Unsigned,
         "1572864",
         "Largest request in bytes",
     ),
     flag(
         MEMBER,
         "max-concurrent-streams",
-        Kind::Number,
+        Kind::Unsigned,
         "4294967295",
         "Most streams a client may have open on one connection",
     ),
@@ -147,7 +177,7 @@ pub const FLAGS: &[Flag] = &[
     flag(
         CLUSTERING,
         "initial-advertise-peer-urls",
-        Kind::Text,
+        Kind::Urls,
         "http://localhost:2380",
         "Peer URLs told to the other members",
     ),
@@ -175,7 +205,7 @@ pub const FLAGS: &[Flag] = &[
     flag(
         CLUSTERING,
         "advertise-client-urls",
-        Kind::Text,
+        Kind::Urls,
         "http://localhost:2379",
         "Client URLs told to clients",
     ),
@@ -194,6 +224,13 @@ pub const FLAGS: &[Flag] = &[
         "History to keep: hours or a duration when periodic, else revisions; 0 keeps all",
     ),
     flag(
+        FEATURES,
+        "feature-gates",
+        Kind::Text,
+        "",
+        "etcd's switches for what is new, name=true|false, comma-separated",
+    ),
+    flag(
         LOGGING,
         "log-level",
         Kind::Text,
@@ -210,7 +247,7 @@ pub const FLAGS: &[Flag] = &[
     flag(
         LOGGING,
         "log-outputs",
-        Kind::Text,
+        Kind::List,
         "default",
         "default, stderr, stdout or file paths, comma-separated",
     ),
@@ -228,7 +265,7 @@ pub const FLAGS: &[Flag] = &[
         flag(
             FEATURES,
             "compaction-batch-limit",
-            Kind::Number,
+            Kind::Integer,
             "10000",
             "Revisions removed in one step of a compaction",
         ),
@@ -246,7 +283,7 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag(
         KEYSTEAD,
-        "reported-version",
+        REPORTED_VERSION,
         Kind::Text,
         keystead_server::REPORTED_VERSION,
         "The etcd version that this member says it is",
@@ -254,21 +291,21 @@ pub const FLAGS: &[Flag] = &[
     flag(
         KEYSTEAD,
         "shards",
-        Kind::Number,
+        Kind::Unsigned,
         "0",
         "Network threads: 0 is one for each core",
     ),
     flag(
         KEYSTEAD,
         "wal-segment-bytes",
-        Kind::Number,
+        Kind::Unsigned,
         "67108864",
         "Size of one segment of the write-ahead log",
     ),
     flag(
         KEYSTEAD,
         "ring-bytes",
-        Kind::Number,
+        Kind::Unsigned,
         "33554432",
         "Recent history kept in memory for watches and reads",
     ),
@@ -282,7 +319,7 @@ pub const FLAGS: &[Flag] = &[
     flag(
         KEYSTEAD,
         "flush-bytes",
-        Kind::Number,
+        Kind::Unsigned,
         "8388608",
         "Applied writes that go to the store's file at once",
     ),
@@ -296,7 +333,7 @@ pub const FLAGS: &[Flag] = &[
 ];
 
 /// A flag of etcd that is accepted and changes nothing here, and why that is right.
-pub struct Moot {
+struct Moot {
     /// The name without dashes.
     pub name: &'static str,
     /// How its value is written.
@@ -313,18 +350,28 @@ const NO_BBOLT: &str = "the store is not bbolt";
 const NO_WAL_COUNT: &str = "the log is bounded by bytes and purged after every flush";
 const ALWAYS_ON: &str = "always so here";
 const LEGACY: &str = "etcd ignores it as well";
+const ALONE: &str = "this version runs single members, and there is nobody to ask";
+const NO_HTTP: &str = "there is no HTTP side yet";
+const NO_TLS: &str = "there is no TLS yet";
+const NO_USERS: &str = "there are no users yet";
+const NO_TRACES: &str = "there are no traces yet";
+const DISCOVERY: &str = "discovery";
+const NO_DISCOVERY: &str = "there is no discovery";
+const DEFRAG_STOPS_NOBODY: &str = "defragmentation stops nobody, so it needs no start-up slot";
+const UNLOCKED: &str = "memory is not locked: the data is read through the page cache";
+const NOT_TIMED: &str = "single slow requests are not logged";
 
 /// Flags of etcd that deployments pass and that change nothing here.
-pub const MOOT: &[Moot] = &[
-    moot("snapshot-count", Kind::Number, NO_WAL_COUNT),
-    moot("snapshot-catchup-entries", Kind::Number, NO_WAL_COUNT),
+const MOOT: &[Moot] = &[
+    moot("snapshot-count", Kind::Unsigned, NO_WAL_COUNT),
+    moot("snapshot-catchup-entries", Kind::Unsigned, NO_WAL_COUNT),
     moot(
         "experimental-snapshot-catchup-entries",
-        Kind::Number,
+        Kind::Unsigned,
         NO_WAL_COUNT,
     ),
-    moot("max-snapshots", Kind::Number, NO_WAL_COUNT),
-    moot("max-wals", Kind::Number, NO_WAL_COUNT),
+    moot("max-snapshots", Kind::Unsigned, NO_WAL_COUNT),
+    moot("max-wals", Kind::Unsigned, NO_WAL_COUNT),
     moot("backend-bbolt-freelist-type", Kind::Text, NO_BBOLT),
     moot(
         "experimental-backend-bbolt-freelist-type",
@@ -332,37 +379,284 @@ pub const MOOT: &[Moot] = &[
         NO_BBOLT,
     ),
     moot("backend-batch-interval", Kind::Duration, NO_BBOLT),
-    moot("backend-batch-limit", Kind::Number, NO_BBOLT),
+    moot("backend-batch-limit", Kind::Integer, NO_BBOLT),
     moot(
         "bootstrap-defrag-threshold-megabytes",
-        Kind::Number,
-        "defragmentation stops nobody, so it needs no start-up slot",
+        Kind::Unsigned,
+        DEFRAG_STOPS_NOBODY,
     ),
     moot(
         "experimental-bootstrap-defrag-threshold-megabytes",
-        Kind::Number,
-        "defragmentation stops nobody, so it needs no start-up slot",
+        Kind::Unsigned,
+        DEFRAG_STOPS_NOBODY,
+    ),
+    moot(
+        "experimental-stop-grpc-service-on-defrag",
+        Kind::Switch,
+        DEFRAG_STOPS_NOBODY,
     ),
     moot(
         "experimental-txn-mode-write-with-shared-buffer",
         Kind::Switch,
         NO_BBOLT,
     ),
+    moot("memory-mlock", Kind::Switch, UNLOCKED),
+    moot("experimental-memory-mlock", Kind::Switch, UNLOCKED),
+    moot(
+        "unsafe-no-fsync",
+        Kind::Switch,
+        "every write is synced all the same",
+    ),
     moot("initial-election-tick-advance", Kind::Switch, ALWAYS_ON),
+    moot("socket-reuse-address", Kind::Switch, ALWAYS_ON),
     moot(
         "grpc-keepalive-min-time",
         Kind::Duration,
         "clients may ping as often as they like",
     ),
-    moot("logger", Kind::Text, "zap's form is the only one"),
+    moot(
+        "log-rotation-config-json",
+        Kind::Text,
+        "logs are not rotated here",
+    ),
+    moot("warning-apply-duration", Kind::Duration, NOT_TIMED),
+    moot(
+        "experimental-warning-apply-duration",
+        Kind::Duration,
+        NOT_TIMED,
+    ),
+    moot("warning-unary-request-duration", Kind::Duration, NOT_TIMED),
+    moot(
+        "experimental-warning-unary-request-duration",
+        Kind::Duration,
+        NOT_TIMED,
+    ),
     moot("pre-vote", Kind::Switch, ALWAYS_ON),
-    moot("cluster-active-size", Kind::Text, LEGACY),
-    moot("cluster-remove-delay", Kind::Text, LEGACY),
-    moot("cluster-sync-interval", Kind::Text, LEGACY),
-    moot("max-result-buffer", Kind::Text, LEGACY),
-    moot("max-retry-attempts", Kind::Text, LEGACY),
-    moot("peer-heartbeat-interval", Kind::Text, LEGACY),
-    moot("peer-election-timeout", Kind::Text, LEGACY),
-    moot("retry-interval", Kind::Text, LEGACY),
-    moot("snapshot", Kind::Text, LEGACY),
+    moot("strict-reconfig-check", Kind::Switch, ALONE),
+    moot("max-learners", Kind::Integer, ALONE),
+    moot("force-new-cluster", Kind::Switch, ALONE),
+    moot("raft-read-timeout", Kind::Duration, ALONE),
+    moot("raft-write-timeout", Kind::Duration, ALONE),
+    moot("corrupt-check-time", Kind::Duration, ALONE),
+    moot("experimental-corrupt-check-time", Kind::Duration, ALONE),
+    moot("experimental-initial-corrupt-check", Kind::Switch, ALONE),
+    moot("compact-hash-check-time", Kind::Duration, ALONE),
+    moot(
+        "experimental-compact-hash-check-time",
+        Kind::Duration,
+        ALONE,
+    ),
+    moot(
+        "experimental-compact-hash-check-enabled",
+        Kind::Switch,
+        ALONE,
+    ),
+    moot("downgrade-check-time", Kind::Duration, ALONE),
+    moot("experimental-downgrade-check-time", Kind::Duration, ALONE),
+    moot("peer-skip-client-san-verification", Kind::Switch, NO_TLS),
+    moot(
+        "experimental-peer-skip-client-san-verification",
+        Kind::Switch,
+        NO_TLS,
+    ),
+    moot("self-signed-cert-validity", Kind::Unsigned, NO_TLS),
+    moot("cipher-suites", Kind::List, NO_TLS),
+    moot("tls-min-version", Kind::Text, NO_TLS),
+    moot("tls-max-version", Kind::Text, NO_TLS),
+    moot("bcrypt-cost", Kind::Unsigned, NO_USERS),
+    moot("auth-token-ttl", Kind::Unsigned, NO_USERS),
+    moot("enable-grpc-gateway", Kind::Switch, NO_HTTP),
+    moot("cors", Kind::Text, NO_HTTP),
+    moot("host-whitelist", Kind::Text, NO_HTTP),
+    moot("distributed-tracing-address", Kind::Text, NO_TRACES),
+    moot(
+        "experimental-distributed-tracing-address",
+        Kind::Text,
+        NO_TRACES,
+    ),
+    moot("distributed-tracing-service-name", Kind::Text, NO_TRACES),
+    moot(
+        "experimental-distributed-tracing-service-name",
+        Kind::Text,
+        NO_TRACES,
+    ),
+    moot("distributed-tracing-instance-id", Kind::Text, NO_TRACES),
+    moot(
+        "experimental-distributed-tracing-instance-id",
+        Kind::Text,
+        NO_TRACES,
+    ),
+    moot(
+        "distributed-tracing-sampling-rate",
+        Kind::Integer,
+        NO_TRACES,
+    ),
+    moot(
+        "experimental-distributed-tracing-sampling-rate",
+        Kind::Integer,
+        NO_TRACES,
+    ),
+    moot("discovery-dial-timeout", Kind::Duration, NO_DISCOVERY),
+    moot("discovery-request-timeout", Kind::Duration, NO_DISCOVERY),
+    moot("discovery-keepalive-time", Kind::Duration, NO_DISCOVERY),
+    moot("discovery-keepalive-timeout", Kind::Duration, NO_DISCOVERY),
+    moot("discovery-insecure-transport", Kind::Switch, NO_DISCOVERY),
+    moot(
+        "discovery-insecure-skip-tls-verify",
+        Kind::Switch,
+        NO_DISCOVERY,
+    ),
+    moot("discovery-cert", Kind::Text, NO_DISCOVERY),
+    moot("discovery-key", Kind::Text, NO_DISCOVERY),
+    moot("discovery-cacert", Kind::Text, NO_DISCOVERY),
+    moot("discovery-user", Kind::Text, NO_DISCOVERY),
+    moot("discovery-password", Kind::Text, NO_DISCOVERY),
+    moot("v2-deprecation", Kind::Text, LEGACY),
+    moot("cluster-active-size", Kind::Ignored, LEGACY),
+    moot("cluster-remove-delay", Kind::Ignored, LEGACY),
+    moot("cluster-sync-interval", Kind::Ignored, LEGACY),
+    moot("config", Kind::Ignored, LEGACY),
+    moot("force", Kind::Ignored, LEGACY),
+    moot("max-result-buffer", Kind::Ignored, LEGACY),
+    moot("max-retry-attempts", Kind::Ignored, LEGACY),
+    moot("peer-heartbeat-interval", Kind::Ignored, LEGACY),
+    moot("peer-election-timeout", Kind::Ignored, LEGACY),
+    moot("retry-interval", Kind::Ignored, LEGACY),
+    moot("snapshot", Kind::Ignored, LEGACY),
+    moot("v", Kind::Ignored, LEGACY),
+    moot("vv", Kind::Ignored, LEGACY),
 ];
+
+/// A flag of etcd for something that is not here. It is taken with the value that leaves it off, and refused with any other: who
+/// asks for TLS must not get a member without.
+struct Absent {
+    /// The name without dashes.
+    pub name: &'static str,
+    /// How its value is written.
+    pub kind: Kind,
+    /// etcd's default, which asks for nothing.
+    pub off: &'static str,
+    /// What this version lacks.
+    pub what: &'static str,
+}
+
+const fn absent(name: &'static str, kind: Kind, off: &'static str, what: &'static str) -> Absent {
+    Absent {
+        name,
+        kind,
+        off,
+        what,
+    }
+}
+
+/// Flags of etcd for what is not here yet.
+const ABSENT: &[Absent] = &[
+    absent("cert-file", Kind::Text, "", "TLS"),
+    absent("key-file", Kind::Text, "", "TLS"),
+    absent("client-cert-auth", Kind::Switch, "false", "TLS"),
+    absent("client-cert-file", Kind::Text, "", "TLS"),
+    absent("client-key-file", Kind::Text, "", "TLS"),
+    absent("client-crl-file", Kind::Text, "", "TLS"),
+    absent("client-cert-allowed-hostname", Kind::List, "", "TLS"),
+    absent("trusted-ca-file", Kind::Text, "", "TLS"),
+    absent("auto-tls", Kind::Switch, "false", "TLS"),
+    absent("peer-cert-file", Kind::Text, "", "TLS"),
+    absent("peer-key-file", Kind::Text, "", "TLS"),
+    absent("peer-client-cert-auth", Kind::Switch, "false", "TLS"),
+    absent("peer-client-cert-file", Kind::Text, "", "TLS"),
+    absent("peer-client-key-file", Kind::Text, "", "TLS"),
+    absent("peer-trusted-ca-file", Kind::Text, "", "TLS"),
+    absent("peer-crl-file", Kind::Text, "", "TLS"),
+    absent("peer-cert-allowed-cn", Kind::List, "", "TLS"),
+    absent("peer-cert-allowed-hostname", Kind::List, "", "TLS"),
+    absent("peer-auto-tls", Kind::Switch, "false", "TLS"),
+    absent(
+        "auth-token",
+        Kind::Text,
+        "simple",
+        "tokens but the simple ones",
+    ),
+    absent("listen-client-http-urls", Kind::Urls, "", "HTTP side"),
+    absent("listen-metrics-urls", Kind::Urls, "", "HTTP side"),
+    absent("metrics", Kind::Text, "basic", "metrics"),
+    absent("enable-pprof", Kind::Switch, "false", "HTTP side"),
+    absent(
+        "enable-distributed-tracing",
+        Kind::Switch,
+        "false",
+        "traces",
+    ),
+    absent(
+        "experimental-enable-distributed-tracing",
+        Kind::Switch,
+        "false",
+        "traces",
+    ),
+    absent("logger", Kind::Text, "zap", "log but zap's"),
+    absent(
+        "enable-log-rotation",
+        Kind::Switch,
+        "false",
+        "rotation of its log",
+    ),
+    absent(
+        "experimental-enable-lease-checkpoint",
+        Kind::Switch,
+        "false",
+        CHECKPOINTS,
+    ),
+    absent(
+        "experimental-enable-lease-checkpoint-persist",
+        Kind::Switch,
+        "false",
+        CHECKPOINTS,
+    ),
+    absent("socket-reuse-port", Kind::Switch, "false", "shared ports"),
+    absent("discovery", Kind::Text, "", DISCOVERY),
+    absent("discovery-token", Kind::Text, "", DISCOVERY),
+    absent("discovery-endpoints", Kind::List, "", DISCOVERY),
+    absent("discovery-proxy", Kind::Text, "", DISCOVERY),
+    absent("discovery-srv", Kind::Text, "", DISCOVERY),
+    absent("discovery-srv-name", Kind::Text, "", DISCOVERY),
+    absent("discovery-fallback", Kind::Text, "exit", DISCOVERY),
+];
+
+/// What lease checkpoints are called when they are asked for.
+pub const CHECKPOINTS: &str =
+    "lease checkpoints; a restart begins every lease anew, as etcd does without them";
+
+/// What giving a flag does.
+pub enum Meaning {
+    /// Sets the option of this name.
+    Sets(&'static str),
+    /// Nothing, for this reason.
+    ChangesNothing(&'static str),
+    /// Asks for what this version lacks, unless its value is `off`.
+    AsksFor {
+        /// See [`Absent::off`].
+        off: &'static str,
+        /// See [`Absent::what`].
+        what: &'static str,
+    },
+}
+
+/// The flag of a name or an alias: the name as written, how its value is written, and what it does.
+pub fn find(name: &str) -> Option<(&'static str, Kind, Meaning)> {
+    every().find(|(known, ..)| *known == name)
+}
+
+/// Every name that can be given.
+pub fn every() -> impl Iterator<Item = (&'static str, Kind, Meaning)> {
+    let named = FLAGS.iter().flat_map(|flag| {
+        let names = std::iter::once(&flag.name).chain(flag.aliases);
+        names.map(|name| (*name, flag.kind, Meaning::Sets(flag.name)))
+    });
+    let moot = MOOT
+        .iter()
+        .map(|moot| (moot.name, moot.kind, Meaning::ChangesNothing(moot.why)));
+    let absent = ABSENT.iter().map(|absent| {
+        let Absent { off, what, .. } = *absent;
+        (absent.name, absent.kind, Meaning::AsksFor { off, what })
+    });
+    named.chain(moot).chain(absent)
+}

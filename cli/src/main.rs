@@ -3,9 +3,14 @@
 mod args;
 mod config;
 mod duration;
+mod file;
 mod flags;
+mod gates;
+mod given;
 mod logging;
 mod serve;
+mod url;
+mod value;
 mod version;
 
 use std::path::Path;
@@ -28,7 +33,7 @@ Start one with `keystead serve`, then `etcdctl put greeting hello`.
 ";
 
 fn main() -> ExitCode {
-    let mut words = std::env::args();
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let called = words.next().unwrap_or_default();
     if Path::new(&called)
         .file_name()

@@ -9,55 +9,75 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::args::{self, Unusable};
+use crate::flags::REPORTED_VERSION;
+use crate::given::{Given, Refusal};
 use crate::{config, logging, version};
 
 /// Runs a member with the words after the program's name; returns when it has stopped.
 pub fn main(program: &'static str, words: impl Iterator<Item = String>) -> ExitCode {
-    let given = match args::read(program, words, std::env::vars()) {
+    let environment = std::env::vars_os().map(|(name, value)| {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        (text(name), text(value))
+    });
+    let given = match args::read(program, words, environment) {
         Ok(given) => given,
-        Err(Unusable::Usage(error)) => {
-            let help = !error.use_stderr();
+        Err(Unusable::Help(help)) => {
             // Printing to a closed pipe is the only way this fails.
-            let _ = error.print();
-            return if help {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(2)
-            };
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
-        Err(Unusable::Value(sentence)) => return refuse(program, &sentence),
+        Err(Unusable::Refused(refusal)) => return refuse(program, &refusal),
     };
     if given.version {
-        print!("{}", version::text(given.get("reported-version")));
+        print!("{}", version::text(given.get(REPORTED_VERSION)));
         return ExitCode::SUCCESS;
     }
+    match prepare(program, &given) {
+        Ok(config) => run(config),
+        Err(refusal) => refuse(program, &refusal),
+    }
+}
+
+/// The valid configuration, with the log as it says.
+fn prepare(program: &str, given: &Given) -> Result<Config, Refusal> {
     let suffix = if program == "etcd" {
         "etcd"
     } else {
         "keystead"
     };
-    let config = match config::build(&given, suffix) {
-        Ok(config) => config,
-        Err(sentence) => return refuse(program, &sentence),
-    };
-    let level = given.get("log-level").unwrap_or("info");
-    let outputs = given.get("log-outputs").unwrap_or("default");
-    if let Err(sentence) = logging::start(level, given.get("log-format"), outputs) {
-        return refuse(program, &sentence);
-    }
+    let config = config::build(given, suffix)?;
+    let level = given.text("log-level").unwrap_or("info");
+    let outputs = given.text("log-outputs").unwrap_or("default");
+    logging::start(level, given.text("log-format"), outputs)?;
     keystead_server::abort_on_panic();
+    if let Some(path) = &given.file {
+        info!(
+            path,
+            "loaded server configuration, other configuration command line flags and environment variables will be \
+             ignored if provided"
+        );
+    }
     given.warnings.iter().for_each(|warning| warn!("{warning}"));
-    run(config)
+    Ok(config)
 }
 
-fn refuse(program: &str, sentence: &str) -> ExitCode {
-    let (red, plain) = if std::io::stderr().is_terminal() {
-        ("\x1b[31m", "\x1b[0m")
-    } else {
-        ("", "")
+/// Says why nothing was started, in a line for people or, where nobody looks, for the reader of the log.
+fn refuse(program: &str, refusal: &Refusal) -> ExitCode {
+    let (sentence, code) = match refusal {
+        Refusal::Usage(sentence) => (sentence, 2),
+        Refusal::Invalid(sentence) => (sentence, 1),
     };
-    eprintln!("{red}{program}:{plain} {sentence}");
-    ExitCode::from(1)
+    if std::io::stderr().is_terminal() {
+        eprintln!("\x1b[31m{program}:\x1b[0m {sentence}");
+    } else if code == 2 || logging::start("info", None, "default").is_err() {
+        eprintln!("{sentence}");
+    } else {
+        warn!(error = sentence, "failed to verify flags");
+    }
+    if code == 2 {
+        eprintln!("Run `{program} --help` for the flags.");
+    }
+    ExitCode::from(code)
 }
 
 fn run(config: Config) -> ExitCode {
@@ -77,7 +97,16 @@ fn run(config: Config) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    info!(name, clients = ?node.client_addresses(), "ready to serve client requests");
+    let clients: Vec<_> = node
+        .client_addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    info!(
+        name,
+        clients = clients.join(","),
+        "ready to serve client requests"
+    );
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "the service manager could not be told that the member is ready");
     }

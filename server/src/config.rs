@@ -1,5 +1,6 @@
 //! The member's validated configuration. The command line builds it; past [`crate::node`]'s door nothing sees an option that might be wrong.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,13 +21,18 @@ pub struct Config {
     /// Directory of the write-ahead log, inside `data_dir` unless told.
     pub wal_dir: Option<PathBuf>,
     /// Where clients are listened for. Port 0 takes a free one; see `Node::client_addresses`.
-    pub listen_client: Vec<SocketAddr>,
+    pub listen_client: Vec<ListenAddress>,
     /// Where members are listened for.
-    pub listen_peer: Vec<SocketAddr>,
+    pub listen_peer: Vec<ListenAddress>,
     /// Client URLs told in the member list.
     pub advertise_client_urls: Vec<String>,
-    /// Peer URLs told in the member list; the member's id is derived from them and the token.
+    /// Peer URLs told in the member list, sorted; the member's id is derived from them and the token.
     pub advertise_peer_urls: Vec<String>,
+    /// The members that found the cluster, as etcd's `--initial-cluster` lists them: `name=url` with commas between. Read by a new
+    /// member only.
+    pub initial_cluster: Option<String>,
+    /// Whether a new member is to join a cluster that runs.
+    pub joins: bool,
     /// Tells clusters with equal URLs apart.
     pub cluster_token: String,
     /// Time between heartbeats.
@@ -58,6 +64,24 @@ pub struct Config {
     pub shards: usize,
     /// Sizes and times of the store, for tuning and for tests with tiny limits.
     pub storage: Storage,
+}
+
+/// What can be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// A port of this host.
+    Tcp(SocketAddr),
+    /// A socket file, made at the start and removed at the stop.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(out),
+            Self::Unix(path) => path.display().fmt(out),
+        }
+    }
 }
 
 /// HTTP/2 pings, as etcd's `--grpc-keepalive-*`.
@@ -125,10 +149,12 @@ impl Default for Config {
             name: "default".into(),
             data_dir: "default.keystead".into(),
             wal_dir: None,
-            listen_client: vec![SocketAddr::from(([127, 0, 0, 1], 2379))],
-            listen_peer: vec![SocketAddr::from(([127, 0, 0, 1], 2380))],
+            listen_client: vec![ListenAddress::Tcp(([127, 0, 0, 1], 2379).into())],
+            listen_peer: vec![ListenAddress::Tcp(([127, 0, 0, 1], 2380).into())],
             advertise_client_urls: vec!["http://localhost:2379".into()],
             advertise_peer_urls: vec!["http://localhost:2380".into()],
+            initial_cluster: None,
+            joins: false,
             cluster_token: "etcd-cluster".into(),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),

@@ -3,6 +3,7 @@
 mod compactor;
 pub mod config;
 pub mod error;
+mod founding;
 mod header;
 mod identity;
 pub mod lease;
@@ -17,6 +18,7 @@ mod testing;
 pub mod watch;
 
 pub use config::{Config, REPORTED_VERSION};
+pub use founding::FoundingError;
 /// Makes any panic in the process end it; see [`keystead_raft::abort_on_panic`].
 pub use keystead_raft::abort_on_panic;
 pub use node::{Node, StartError};

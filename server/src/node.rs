@@ -2,7 +2,6 @@
 //! The command line and the tests start it; it is the only file that knows all parts.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -15,7 +14,8 @@ use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
+use crate::founding::{self, FoundingError};
 use crate::header::Headers;
 use crate::lease::{self, BootClock, Lessor, Revocations};
 use crate::member::Member;
@@ -36,7 +36,7 @@ pub struct Node {
     shards: Shards,
     background: JoinHandle<()>,
     stop: watch::Sender<bool>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenAddress>,
 }
 
 /// Why a member did not start, in a sentence that says what to do.
@@ -48,7 +48,7 @@ pub enum StartError {
     )]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The flag that named it.
         flag: &'static str,
         /// What the system said.
@@ -60,6 +60,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] raft::DataDirError),
+    /// There is no data, and no cluster that could be founded.
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
     /// The member could not say who it is.
     #[error("the member could not publish its name and addresses: {0}")]
     Publish(Refusal),
@@ -113,7 +116,7 @@ impl Node {
     }
 
     /// Where clients are served, with the ports that were chosen for port 0.
-    pub fn client_addresses(&self) -> &[SocketAddr] {
+    pub fn client_addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 
@@ -128,7 +131,7 @@ impl Node {
     }
 }
 
-fn listen(addresses: &[SocketAddr], flag: &'static str) -> Result<Bound, StartError> {
+fn listen(addresses: &[ListenAddress], flag: &'static str) -> Result<Bound, StartError> {
     bind(addresses).map_err(|(address, error)| StartError::Listen {
         address,
         flag,
@@ -156,10 +159,11 @@ impl Observer for Follower {
 }
 
 /// Whose data the directory holds; a new directory becomes that of the member that the addresses and the token name.
-fn whose(config: &Config) -> Result<Identity, raft::DataDirError> {
+fn whose(config: &Config) -> Result<Identity, StartError> {
     if let Some(identity) = DataDir::identity(&config.data_dir)? {
         return Ok(identity);
     }
+    founding::check(config)?;
     let member_id = identity::member_id(&config.advertise_peer_urls, &config.cluster_token);
     Ok(Identity {
         cluster_id: identity::cluster_id(&[member_id]),

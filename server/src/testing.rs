@@ -8,6 +8,7 @@ use h2::RecvStream;
 use h2::client::{Builder, SendRequest};
 use http::{HeaderMap, Method, Request, Response};
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -39,6 +40,13 @@ impl Client {
 
     pub(crate) async fn connect_with(address: SocketAddr, builder: &Builder) -> Self {
         let socket = TcpStream::connect(address).await.expect("the port listens");
+        Self::over(socket, builder).await
+    }
+
+    pub(crate) async fn over(
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        builder: &Builder,
+    ) -> Self {
         let (client, connection) = builder.handshake(socket).await.expect("it speaks HTTP/2");
         tokio::spawn(connection);
         Self(client)

@@ -15,5 +15,6 @@ mod put_delete;
 mod range;
 mod range_stream;
 pub mod requests;
+mod start;
 mod txn;
 mod watch;

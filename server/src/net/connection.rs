@@ -3,6 +3,7 @@
 //! the client stops answering pings, or some time after the member began to stop.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -12,12 +13,14 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, RecvStream};
 use http::Request;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::backlog::Backlog;
 use super::call::Call;
+use super::listener::Taken;
 use super::{ConnectionLimits, Handler};
 use crate::config::Keepalive;
 
@@ -40,8 +43,28 @@ const BATCH_CALLS: usize = 256;
 type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Serves a connection to its end.
+///
+/// # Errors
+/// The runtime can't poll it; nothing was read.
 pub(super) async fn serve(
-    socket: TcpStream,
+    taken: Taken,
+    limits: Rc<ConnectionLimits>,
+    handler: Rc<impl Handler>,
+    stopping: watch::Receiver<bool>,
+) -> io::Result<()> {
+    match taken {
+        Taken::Tcp(socket) => {
+            speak(TcpStream::from_std(socket)?, limits, handler, stopping).await;
+        }
+        Taken::Unix(socket) => {
+            speak(UnixStream::from_std(socket)?, limits, handler, stopping).await;
+        }
+    }
+    Ok(())
+}
+
+async fn speak(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
     limits: Rc<ConnectionLimits>,
     handler: Rc<impl Handler>,
     mut stopping: watch::Receiver<bool>,
@@ -59,8 +82,8 @@ pub(super) async fn serve(
     let _cut_off = timeout(limits.drain, poll_fn(|cx| connection.poll(cx))).await;
 }
 
-struct Served<H> {
-    http: Connection<TcpStream, Bytes>,
+struct Served<S, H> {
+    http: Connection<S, Bytes>,
     limits: Rc<ConnectionLimits>,
     handler: Rc<H>,
     backlog: Rc<Backlog>,
@@ -68,12 +91,8 @@ struct Served<H> {
     probe: Option<Probe>,
 }
 
-impl<H: Handler> Served<H> {
-    fn new(
-        mut http: Connection<TcpStream, Bytes>,
-        limits: Rc<ConnectionLimits>,
-        handler: Rc<H>,
-    ) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Served<S, H> {
+    fn new(mut http: Connection<S, Bytes>, limits: Rc<ConnectionLimits>, handler: Rc<H>) -> Self {
         let probe = http
             .ping_pong()
             .map(|pings| Probe::new(pings, limits.keepalive));

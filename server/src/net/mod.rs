@@ -9,6 +9,7 @@ mod call;
 mod connection;
 mod deframer;
 pub mod grpc;
+mod listener;
 mod shard;
 mod tonic_call;
 
@@ -21,7 +22,8 @@ pub use call::{Call, Reply};
 
 use crate::config::Keepalive;
 
-pub use acceptor::{Bound, bind, turn_away};
+pub use acceptor::turn_away;
+pub use listener::{Bound, bind};
 pub use shard::{Shards, StartShards};
 
 /// Takes the calls of one shard.

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
+use super::listener::{Bound, Taken};
 use super::{ConnectionLimits, Handler, acceptor, connection};
 
 /// The running shards and the acceptor that feeds them.
@@ -30,8 +30,8 @@ pub struct StartShards<F> {
     pub stopping: watch::Receiver<bool>,
 }
 
-/// A shard's end of the acceptor: each socket goes to one shard.
-pub(super) type Sockets = mpsc::UnboundedSender<std::net::TcpStream>;
+/// The acceptor's way to one shard.
+pub(super) type Connections = mpsc::UnboundedSender<Taken>;
 
 impl<F, H> StartShards<F>
 where
@@ -42,13 +42,13 @@ where
     ///
     /// # Errors
     /// A thread or a runtime could not be made.
-    pub fn start(self, bound: acceptor::Bound) -> io::Result<Shards> {
+    pub fn start(self, bound: Bound) -> io::Result<Shards> {
         let handler = Arc::new(self.handler);
         let mut threads = Vec::with_capacity(self.count + 1);
         let mut senders = Vec::with_capacity(self.count);
         for index in 0..self.count {
             // Unbounded: the process's limit on open files bounds it.
-            let (sender, sockets) = mpsc::unbounded_channel();
+            let (sender, taken) = mpsc::unbounded_channel();
             senders.push(sender);
             let (limits, handler, stopping) =
                 (self.limits.clone(), handler.clone(), self.stopping.clone());
@@ -59,7 +59,7 @@ where
                     .spawn(move || {
                         let local = LocalSet::new();
                         local.block_on(&runtime, async move {
-                            serve(sockets, limits, Rc::new(handler(index)), stopping).await
+                            serve(taken, limits, Rc::new(handler(index)), stopping).await
                         });
                     })?,
             );
@@ -81,7 +81,7 @@ impl Shards {
 }
 
 async fn serve(
-    mut sockets: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    mut taken: mpsc::UnboundedReceiver<Taken>,
     limits: ConnectionLimits,
     handler: Rc<impl Handler>,
     stopping: watch::Receiver<bool>,
@@ -91,14 +91,16 @@ async fn serve(
     // The acceptor drops its end when the member stops.
     loop {
         tokio::select! {
-            socket = sockets.recv() => match socket.map(TcpStream::from_std) {
-                Some(Ok(socket)) => {
-                    let served = connection::serve(socket, limits.clone(), handler.clone(), stopping.clone());
-                    connections.spawn_local(served);
-                }
-                Some(Err(error)) => tracing::warn!(%error, "a connection was dropped: it could not be polled"),
-                None => break,
-            },
+            connection = taken.recv() => {
+                let Some(connection) = connection else { break };
+                let (limits, handler, stopping) = (limits.clone(), handler.clone(), stopping.clone());
+                connections.spawn_local(async move {
+                    let served = connection::serve(connection, limits, handler, stopping);
+                    if let Err(error) = served.await {
+                        tracing::warn!(%error, "a connection was dropped: it could not be polled");
+                    }
+                });
+            }
             Some(_ended) = connections.join_next() => {}
         }
     }

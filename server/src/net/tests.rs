@@ -9,12 +9,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use h2::client::Builder;
 use http::{Method, Request};
+use tempfile::TempDir;
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Call, ConnectionLimits, Handler, Shards, StartShards, bind};
-use crate::config::Keepalive;
+use crate::config::{Keepalive, ListenAddress};
 use crate::error::{Code, GrpcStatus};
 use crate::testing::{Client, GRPC, framed, read, request};
 
@@ -70,6 +72,8 @@ fn stream(call: Call) {
 /// A port that serves [`Echo`], stopped when dropped.
 struct Port {
     address: SocketAddr,
+    /// Has the socket file beside the port.
+    dir: TempDir,
     pages: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     shards: Option<Shards>,
@@ -81,11 +85,16 @@ impl Port {
     }
 
     fn with(keepalive: Keepalive) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
         let (stop, stopping) = watch::channel(false);
         let pages = Arc::new(AtomicUsize::new(0));
         let counted = pages.clone();
-        let bound = bind(&[SocketAddr::from(([127, 0, 0, 1], 0))]).expect("a free port");
-        let address = bound.addresses()[0];
+        let anywhere = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let file = ListenAddress::Unix(dir.path().join("localhost:2379"));
+        let bound = bind(&[anywhere, file]).expect("a free port and a directory");
+        let ListenAddress::Tcp(address) = bound.addresses()[0] else {
+            panic!("the first is a port")
+        };
         let drain = Duration::from_millis(500);
         let limits = ConnectionLimits {
             max_message_bytes: LIMIT_BYTES,
@@ -105,6 +114,7 @@ impl Port {
         .expect("threads");
         Self {
             address,
+            dir,
             pages,
             stop,
             shards: Some(shards),
@@ -130,6 +140,19 @@ async fn a_unary_call_is_answered_with_one_message_and_success() {
     let port = Port::open();
     let answered = port.client().await.call("/t/Echo", framed(b"hello")).await;
     assert_eq!(answered, (framed(b"hello"), 0, String::new()));
+}
+
+#[tokio::test]
+async fn a_socket_file_is_served_as_the_port_is_and_goes_when_the_port_stops() {
+    let mut port = Port::open();
+    let file = port.dir.path().join("localhost:2379");
+    let socket = UnixStream::connect(&file).await.expect("it listens");
+    let client = Client::over(socket, &Builder::new()).await;
+    let answered = client.call("/t/Echo", framed(b"hello")).await;
+    assert_eq!(answered, (framed(b"hello"), 0, String::new()));
+    port.stop.send_replace(true);
+    port.shards.take().expect("running").join();
+    assert!(!file.exists());
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use keystead_proto::health::{HealthCheckRequest, HealthCheckResponse};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::config::Storage;
+use crate::config::{ListenAddress, Storage};
 use crate::testing::{Client, GRPC, framed, request};
 use crate::{Config, Node, StartError};
 
@@ -51,7 +51,10 @@ impl Running {
 
     fn address(&self) -> SocketAddr {
         let node = self.node.as_ref().expect("it runs");
-        node.client_addresses()[0]
+        let ListenAddress::Tcp(address) = node.client_addresses()[0] else {
+            panic!("it listens on a port")
+        };
+        address
     }
 
     async fn client(&self) -> Client {
@@ -88,8 +91,8 @@ fn start(config: Config) -> Result<Node, StartError> {
 fn config(dir: &TempDir) -> Config {
     Config {
         data_dir: dir.path().join("data"),
-        listen_client: vec![([127, 0, 0, 1], 0).into()],
-        listen_peer: vec![([127, 0, 0, 1], 0).into()],
+        listen_client: vec![ListenAddress::Tcp(([127, 0, 0, 1], 0).into())],
+        listen_peer: vec![ListenAddress::Tcp(([127, 0, 0, 1], 0).into())],
         shards: 2,
         storage: Storage {
             wal_segment_bytes: 4 << 20,
