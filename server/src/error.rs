@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use keystead_state::Refusal;
+use keystead_state::nesting::Undecodable;
 pub use tonic::Code;
 
 /// The end of a gRPC call.
@@ -87,6 +88,16 @@ impl GrpcStatus {
             Code::Unimplemented,
             format!("etcdserver: {method} is not served by this release"),
         )
+    }
+}
+
+impl From<Undecodable> for GrpcStatus {
+    /// Transactions so deep have more operations in them than any limit allows.
+    fn from(error: Undecodable) -> Self {
+        match error {
+            Undecodable::TooDeep => Refusal::TooManyOps.into(),
+            Undecodable::Malformed(error) => Self::undecodable(&error),
+        }
     }
 }
 

@@ -10,8 +10,7 @@ use keystead_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use keystead_proto::internal::{Record, RecordKind};
-use keystead_state::{Refusal, Reply as Answer, check, quota, txn};
-use prost::{DecodeError, Message};
+use keystead_state::{Refusal, Reply as Answer, check, nesting, quota, txn};
 
 use super::{decode, range_answer};
 use crate::error::GrpcStatus;
@@ -127,7 +126,7 @@ impl Kv {
     }
 
     fn read_txn(&self, message: &Bytes) -> Result<TxnRequest, GrpcStatus> {
-        let request = TxnRequest::decode(message.clone()).map_err(too_deep_or_undecodable)?;
+        let request = nesting::decode_txn(message)?;
         self.member.admit_cost(quota::txn_cost(&request))?;
         check::txn(&request, self.member.config.max_txn_ops)?;
         Ok(request)
@@ -176,13 +175,4 @@ async fn compact(member: &Member, message: Bytes) -> Result<Bytes, GrpcStatus> {
         }
         other => Err(GrpcStatus::mismatched(&other)),
     }
-}
-
-/// prost follows 100 levels of messages, which is 50 transactions. Deeper ones have more operations in them than are
-/// sensible, and are told so.
-fn too_deep_or_undecodable(error: DecodeError) -> GrpcStatus {
-    if error.to_string().contains("recursion limit") {
-        return Refusal::TooManyOps.into();
-    }
-    GrpcStatus::undecodable(&error)
 }

@@ -17,6 +17,7 @@ use prost::Message;
 
 use crate::alarm::Effect;
 use crate::fatal::{Fatal, OpenError, Stop};
+use crate::nesting::{self, Undecodable};
 use crate::reader::{Reader, Shared};
 use crate::{
     LeaseChange, Limits, Refusal, alarm, compaction, delete_range, lease, member, put, quota, txn,
@@ -148,7 +149,8 @@ impl State {
                 Reply::Put(put::put(&mut writer.begin(), lessor, &request)?)
             }
             RecordKind::Txn => {
-                let request = decode(record)?;
+                let request = nesting::decode_txn(&record.payload)
+                    .map_err(|error| undecodable(record, error))?;
                 let effect = if quota::txn_cost(&request) > 0 {
                     Effect::Grows
                 } else {
@@ -218,11 +220,14 @@ impl State {
 }
 
 fn decode<M: Message + Default>(record: &Record) -> Result<M, Fatal> {
-    let undecodable = |error| Fatal::Undecodable {
+    M::decode(record.payload.clone()).map_err(|error| undecodable(record, error.into()))
+}
+
+fn undecodable(record: &Record, error: Undecodable) -> Fatal {
+    Fatal::Undecodable {
         kind: record.kind().as_str_name(),
         error,
-    };
-    M::decode(record.payload.clone()).map_err(undecodable)
+    }
 }
 
 /// The header of an answer as the state knows it.

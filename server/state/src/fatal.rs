@@ -3,6 +3,7 @@
 use keystead_mvcc::ReadError;
 
 use crate::Refusal;
+use crate::nesting::Undecodable;
 use crate::table::MalformedEntry;
 
 /// The member must stop: going on would make it differ from the others. The entry was not sealed.
@@ -17,7 +18,7 @@ pub enum Fatal {
         /// The kind's name.
         kind: &'static str,
         /// What is wrong with the payload.
-        error: prost::DecodeError,
+        error: Undecodable,
     },
     /// A cluster version is not text.
     #[error("a cluster version is not text")]

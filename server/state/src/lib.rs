@@ -14,6 +14,7 @@ mod delete_range;
 mod fatal;
 mod lease;
 mod member;
+pub mod nesting;
 mod put;
 pub mod quota;
 pub mod range;

@@ -2,7 +2,10 @@
 
 use keystead_proto::etcdserverpb::compare::{CompareResult, TargetUnion};
 use keystead_proto::etcdserverpb::{Compare, PutRequest, RangeRequest, TxnRequest};
+use keystead_state::nesting::MAX_NESTED_TXNS;
 use keystead_state::txn::{is_read_only, is_serializable};
+use keystead_state::{Reply, check};
+use prost::Message;
 
 use crate::machine::Machine;
 use crate::records::*;
@@ -388,4 +391,23 @@ fn only_top_level_ranges_are_read_only_and_only_serializable_ones_may_lag() {
             "{request:?}"
         );
     }
+}
+
+#[test]
+fn the_deepest_nesting_that_is_read_fits_on_a_threads_stack() {
+    // As much as the thread has that applies.
+    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    let applying = thread.spawn(|| {
+        let mut request = then([op(put_of("deep", "v"))]);
+        for _ in 1..MAX_NESTED_TXNS {
+            request = then([op(request)]);
+        }
+        check::txn(&request, 2 * MAX_NESTED_TXNS).expect("allowed");
+        let applied = Machine::new().apply(txn(&request)).expect("applied");
+        let Reply::Txn(response) = applied else {
+            panic!("{applied:?} is not a transaction's");
+        };
+        assert!(response.encode_to_vec().len() > MAX_NESTED_TXNS);
+    });
+    applying.expect("a thread").join().expect("it fits");
 }
