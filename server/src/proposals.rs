@@ -67,7 +67,7 @@ impl ReplySink for ReplyBox {
 }
 
 impl Proposals {
-    /// Starts the shard's two tasks, which live as long as its `LocalSet`.
+    /// Starts the shard's two tasks, which live as long as its runtime.
     pub fn start(member: Arc<Member>) -> Rc<Self> {
         let proposals = Rc::new(Self {
             member,

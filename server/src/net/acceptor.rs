@@ -2,15 +2,14 @@
 //! SO_REUSEPORT would let the kernel choose by hash, which is unfair when a few connections carry all the load.
 
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use super::listener::{Bound, Listener};
-use super::shard::Connections;
+use super::shard::{self, Connections};
 
 /// The pause when no connection can be taken, because files or memory have run out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -42,12 +41,9 @@ pub(super) fn start(
     shards: Vec<Connections>,
     stopping: watch::Receiver<bool>,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new()
-        .name("acceptor".into())
-        .spawn(move || {
-            LocalSet::new().block_on(&runtime, accept_all(bound, shards, stopping));
-        })
+    shard::spawn("acceptor".to_owned(), move |runtime| {
+        runtime.block_on(accept_all(bound, shards, stopping));
+    })
 }
 
 async fn accept_all(bound: Bound, shards: Vec<Connections>, mut stopping: watch::Receiver<bool>) {

@@ -28,7 +28,7 @@ pub use shard::{Shards, StartShards};
 
 /// Takes the calls of one shard.
 pub trait Handler: 'static {
-    /// Takes one call. Runs on the shard's thread, within its `LocalSet`: it must not block, and may answer at once,
+    /// Takes one call. Runs on the shard's thread, within its runtime: it must not block, and may answer at once,
     /// spawn a local task, or keep the call's [`Reply`] for later.
     fn handle(&self, call: Call);
 }

@@ -1,4 +1,4 @@
-//! The shards: one thread each, with a current-thread runtime and a `LocalSet`, serving the connections given to it.
+//! The shards: one thread each, with a runtime that runs local tasks and nothing else, serving the connections given to it.
 //! Nothing is shared between shards but what the handler shares. The node starts and stops them.
 
 use std::io;
@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use super::listener::{Bound, Taken};
 use super::{ConnectionLimits, Handler, acceptor, connection};
@@ -52,17 +52,11 @@ where
             senders.push(sender);
             let (limits, handler, stopping) =
                 (self.limits.clone(), handler.clone(), self.stopping.clone());
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            threads.push(
-                thread::Builder::new()
-                    .name(format!("shard-{index}"))
-                    .spawn(move || {
-                        let local = LocalSet::new();
-                        local.block_on(&runtime, async move {
-                            serve(taken, limits, Rc::new(handler(index)), stopping).await
-                        });
-                    })?,
-            );
+            threads.push(spawn(format!("shard-{index}"), move |runtime| {
+                runtime.block_on(async move {
+                    serve(taken, limits, Rc::new(handler(index)), stopping).await
+                });
+            })?);
         }
         threads.push(acceptor::start(bound, senders, self.stopping)?);
         Ok(Shards { threads })
@@ -78,6 +72,28 @@ impl Shards {
             }
         }
     }
+}
+
+/// Starts a thread with a runtime of its own. The runtime never leaves the thread, so that it takes local tasks as they
+/// are, and has no `LocalSet` with a second scheduler within.
+pub(super) fn spawn(
+    name: String,
+    run: impl FnOnce(LocalRuntime) + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (built, outcome) = std::sync::mpsc::channel();
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        match runtime {
+            // Nobody listens when the starting thread was ended.
+            Ok(runtime) if built.send(Ok(())).is_ok() => run(runtime),
+            Ok(_) => {}
+            Err(error) => drop(built.send(Err(error))),
+        }
+    })?;
+    let started = outcome.recv().map_err(io::Error::other)?;
+    started.map(|()| thread)
 }
 
 async fn serve(

@@ -23,7 +23,7 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Starts the shard's monitor, which lives as long as its `LocalSet`.
+    /// Starts the shard's monitor, which lives as long as its runtime.
     pub(super) fn start(member: Arc<Member>) -> Rc<Self> {
         let streams = Rc::new(Self {
             stopping: member.stopping.clone(),

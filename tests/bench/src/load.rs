@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 use crate::caller::{Caller, Rpcs, Shape, Workload};
 use crate::report::{Report, histogram};
@@ -138,17 +138,16 @@ type Handle = thread::JoinHandle<Result<Histogram<u64>>>;
 fn spawn(plan: &Plan, index: usize, signals: &Arc<Signals>, counters: &Arc<Counters>) -> Handle {
     let (plan, signals, counters) = (plan.clone(), signals.clone(), counters.clone());
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let runtime = Builder::new_current_thread()
             .enable_all()
-            .build()?;
-        let local = LocalSet::new();
-        runtime.block_on(local.run_until(async move {
+            .build_local(LocalOptions::default())?;
+        runtime.block_on(async move {
             let thread = Thread::connect(plan, index, signals, counters).await?;
             match thread.plan.rate {
                 Some(rate) => at_rate(Rc::new(thread), rate).await,
                 None => closed_loop(Rc::new(thread)).await,
             }
-        }))
+        })
     })
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions};
 
 use crate::admin::Action;
 use crate::caller::{Shape, Workload};
@@ -160,10 +160,10 @@ fn keepalive_plan(options: &Options, keepalive: &Keepalive) -> streams::KeepAliv
 }
 
 fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    runtime.block_on(LocalSet::new().run_until(work))
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(work)
 }
 
 fn print(report: &Report, json: bool) {

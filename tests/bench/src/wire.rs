@@ -73,7 +73,7 @@ pub fn frame(message: &impl Message) -> Bytes {
 pub struct Connection(SendRequest<Bytes>);
 
 impl Connection {
-    /// Connects; the connection is driven by a task on the current `LocalSet`.
+    /// Connects; the connection is driven by a task on the current thread's runtime.
     pub async fn open(server: SocketAddr) -> Result<Connection> {
         let socket = TcpStream::connect(server)
             .await
