@@ -1,5 +1,5 @@
 //! One client connection: HTTP/2 by `h2`, one task. It takes the calls that have arrived, hands each to the
-//! handler, and only then lets h2 write, so that one write carries many answers. It ends when the client goes, when
+//! handler, and only then lets what h2 wrote leave, so that one write carries many answers. It ends when the client goes, when
 //! the client stops answering pings, or some time after the member began to stop.
 
 use std::future::{Future, poll_fn};
@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::backlog::Backlog;
 use super::call::Call;
+use super::corked::{Cork, Corked, corked};
 use super::listener::Taken;
 use super::{ConnectionLimits, Handler};
 use crate::config::Keepalive;
@@ -69,11 +70,12 @@ async fn speak(
     handler: Rc<impl Handler>,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let (socket, cork) = corked(socket);
     let handshake = timeout(HANDSHAKE_TIMEOUT, builder(&limits).handshake(socket));
     let Ok(Ok(http)) = handshake.await else {
         return;
     };
-    let mut connection = Served::new(http, limits.clone(), handler);
+    let mut connection = Served::new(http, cork, limits.clone(), handler);
     tokio::select! {
         () = poll_fn(|cx| connection.poll(cx)) => return,
         _ = stopping.wait_for(|stop| *stop) => connection.http.graceful_shutdown(),
@@ -83,7 +85,8 @@ async fn speak(
 }
 
 struct Served<S, H> {
-    http: Connection<S, Bytes>,
+    http: Connection<Corked<S>, Bytes>,
+    cork: Cork<S>,
     limits: Rc<ConnectionLimits>,
     handler: Rc<H>,
     backlog: Rc<Backlog>,
@@ -92,12 +95,18 @@ struct Served<S, H> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Served<S, H> {
-    fn new(mut http: Connection<S, Bytes>, limits: Rc<ConnectionLimits>, handler: Rc<H>) -> Self {
+    fn new(
+        mut http: Connection<Corked<S>, Bytes>,
+        cork: Cork<S>,
+        limits: Rc<ConnectionLimits>,
+        handler: Rc<H>,
+    ) -> Self {
         let probe = http
             .ping_pong()
             .map(|pings| Probe::new(pings, limits.keepalive));
         Self {
             http,
+            cork,
             limits,
             handler,
             backlog: Rc::default(),
@@ -106,8 +115,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Served<S, H> {
         }
     }
 
-    /// Ready when the connection has ended.
+    /// One turn, and one write at its end. Ready when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.cork.hold();
+        let turn = self.poll_turn(cx);
+        match self.cork.poll_release(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            // Pending: the socket wakes this task when it takes more.
+            Poll::Ready(Ok(())) | Poll::Pending => turn,
+        }
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(probe) = &mut self.probe
             && probe.poll_dead(cx).is_ready()
         {

@@ -7,6 +7,7 @@ mod acceptor;
 mod backlog;
 mod call;
 mod connection;
+mod corked;
 mod deframer;
 pub mod grpc;
 mod listener;
