@@ -40,15 +40,22 @@ pub trait File: Send + Sync + 'static {
 }
 
 /// Writes zeros over `from..to` in steps that leave the device's queue free for the log's own syncs.
+///
+/// Each write is small, for the page cache keeps a file in pieces as large as the writes that made them, and every later
+/// write and sync of a batch walks the whole piece that it touches.
 pub(super) fn fill_with_zeros(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
-    const STEP_BYTES: usize = 2 << 20;
-    let zeros = vec![0; STEP_BYTES.min((to - from) as usize)];
+    const WRITE_BYTES: u64 = 64 << 10;
+    const SYNC_BYTES: u64 = 2 << 20;
+    let zeros = [0; WRITE_BYTES as usize];
     let mut at = from;
     while at < to {
-        let step = zeros.len().min((to - at) as usize);
-        file.write_all_at(&mut [IoSlice::new(&zeros[..step])], at)?;
+        let synced = to.min(at + SYNC_BYTES);
+        while at < synced {
+            let step = WRITE_BYTES.min(synced - at);
+            file.write_all_at(&mut [IoSlice::new(&zeros[..step as usize])], at)?;
+            at += step;
+        }
         file.sync_data()?;
-        at += step as u64;
     }
     Ok(())
 }
