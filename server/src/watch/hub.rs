@@ -150,9 +150,11 @@ impl<H: History> Hub<H> {
                 let core = &mut *self.core.borrow_mut();
                 core.waits.catch_up(&core.history, core.published)
             };
-            match more {
-                true => tokio::task::yield_now().await,
-                false => self.inbox.arrived().await,
+            if more {
+                tokio::task::yield_now().await;
+            } else {
+                self.rest();
+                self.inbox.arrived().await;
             }
         }
     }
@@ -160,12 +162,18 @@ impl<H: History> Hub<H> {
     /// Dispatches what the inbox holds now.
     pub fn drain(&self) {
         let Posts {
-            batches, orders, ..
+            batches,
+            orders,
+            resting: rested,
+            ..
         } = self.inbox.take();
-        if batches.is_empty() && orders.is_empty() {
+        if batches.is_empty() && orders.is_empty() && !rested {
             return;
         }
         let mut core = self.core.borrow_mut();
+        if rested {
+            core.pass_over();
+        }
         for batch in &batches {
             core.dispatch(batch);
         }
@@ -175,6 +183,18 @@ impl<H: History> Hub<H> {
         }
         drop(core);
         self.advanced.notify_waiters();
+    }
+
+    /// Rests while nobody watches: what is published meanwhile is passed over, and wakes no shard. The
+    /// next [`Hub::drain`], which comes before every request of a stream, ends the rest.
+    pub(super) fn rest(&self) {
+        let mut core = self.core.borrow_mut();
+        if core.watchers.is_empty() && core.waits.is_empty() && self.inbox.rest() {
+            core.pass_over();
+            drop(core);
+            // Who settles waits for a revision that will not come as a batch now.
+            self.advanced.notify_waiters();
+        }
     }
 
     /// Returns once everything that history shows now has been dispatched here: what follows can't
@@ -358,6 +378,15 @@ impl<H: History> Core<H> {
         }
         self.waits.skip(self.published, missed);
         self.published = missed;
+    }
+
+    /// Moves the published revision to where history is, with nobody to tell of what lies between. The inbox
+    /// has dropped nothing that history does not show: an entry is published to readers first.
+    fn pass_over(&mut self) {
+        let revision = self.history.revision();
+        if revision > self.published {
+            self.skip(revision);
+        }
     }
 
     fn leave_behind(&mut self, slot: u32, cursor: i64) {

@@ -2,7 +2,8 @@
 //!
 //! The applier publishes; each shard has one inbox. Publishing never blocks and never waits for a
 //! shard: when a shard is so far behind that its inbox is full, the inbox forgets the older batches.
-//! The hub sees the gap and its watchers read the missing revisions from history.
+//! The hub sees the gap and its watchers read the missing revisions from history. A hub that nobody
+//! watches through rests: its inbox takes no batches, and an applied entry wakes it not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,16 +40,34 @@ impl Publisher {
         )
     }
 
-    /// Hands `rows` to every shard, with one wake for a shard that was idle.
+    /// Hands `rows` to every shard that does not rest, with one wake for a shard that was idle. Readers see their
+    /// revisions already.
     pub fn publish(&self, rows: &[Row]) {
         if rows.is_empty() {
             return;
         }
-        let bytes = rows.iter().map(|row| row.payload.len()).sum();
-        let batch: Batch = rows.iter().cloned().collect();
+        let mut shared = Shared { rows, batch: None };
         for inbox in self.inboxes.iter() {
-            inbox.push_batch(batch.clone(), bytes);
+            inbox.push_batch(&mut shared);
         }
+    }
+}
+
+/// The rows of an entry, made a batch when the first hub takes them.
+struct Shared<'a> {
+    rows: &'a [Row],
+    batch: Option<(Batch, usize)>,
+}
+
+impl Shared<'_> {
+    /// The batch, and the bytes of its payloads.
+    fn batch(&mut self) -> (Batch, usize) {
+        let rows = self.rows;
+        let make = || {
+            let bytes = rows.iter().map(|row| row.payload.len()).sum();
+            (rows.iter().cloned().collect(), bytes)
+        };
+        self.batch.get_or_insert_with(make).clone()
     }
 }
 
@@ -64,6 +83,9 @@ pub(super) struct Posts {
     pub(super) batches: VecDeque<Batch>,
     bytes: usize,
     pub(super) orders: Vec<Order>,
+    /// The hub rests: batches are not kept. Those that came meanwhile are in the history that it reads
+    /// after it took the posts.
+    pub(super) resting: bool,
 }
 
 impl Posts {
@@ -73,13 +95,17 @@ impl Posts {
 }
 
 impl Inbox {
-    fn push_batch(&self, batch: Batch, bytes: usize) {
+    fn push_batch(&self, shared: &mut Shared<'_>) {
         let mut posts = self.posts.lock();
+        if posts.resting {
+            return;
+        }
         let idle = posts.is_empty();
         if posts.batches.len() >= INBOX_BATCHES || posts.bytes >= INBOX_BYTES {
             posts.batches.clear();
             posts.bytes = 0;
         }
+        let (batch, bytes) = shared.batch();
         posts.bytes += bytes;
         posts.batches.push_back(batch);
         drop(posts);
@@ -98,6 +124,14 @@ impl Inbox {
         }
     }
 
+    /// Takes no batches until the hub takes its posts again. False when some have come already.
+    pub(super) fn rest(&self) -> bool {
+        let mut posts = self.posts.lock();
+        posts.resting |= posts.is_empty();
+        posts.resting
+    }
+
+    /// What has come; the hub rests no longer.
     pub(super) fn take(&self) -> Posts {
         std::mem::take(&mut *self.posts.lock())
     }

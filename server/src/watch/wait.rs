@@ -143,6 +143,10 @@ impl Waits {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.waits.is_empty()
+    }
+
     pub(super) fn take_order(&mut self, order: Order, published: i64) {
         match order {
             Order::Wait {

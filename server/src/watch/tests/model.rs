@@ -260,12 +260,19 @@ fn step(stream: &Stream<Model>) -> (Vec<WatchResponse>, bool) {
     let woken = Arc::new(Woken::default());
     match stream.poll_take(&mut Context::from_waker(&woken.clone().into())) {
         Poll::Ready(messages) => (decode(messages), true),
-        Poll::Pending => (Vec::new(), woken.0.load(Ordering::Relaxed)),
+        Poll::Pending => (Vec::new(), woken.is_woken()),
     }
 }
 
+/// A waker that remembers whether it was used.
 #[derive(Default)]
-struct Woken(AtomicBool);
+pub(super) struct Woken(AtomicBool);
+
+impl Woken {
+    pub(super) fn is_woken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {

@@ -29,6 +29,8 @@ enum Step {
     Take(usize),
     Compact(u8),
     Close(usize),
+    /// The hub may rest until somebody asks for something.
+    Rest,
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
@@ -82,6 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0usize..4).prop_map(Step::Take),
         1 => any::<u8>().prop_map(Step::Compact),
         1 => (0usize..4).prop_map(Step::Close),
+        3 => Just(Step::Rest),
     ]
 }
 
@@ -164,6 +167,7 @@ impl Program {
                     self.closed.push((client.asked, client.messages));
                 }
             }
+            Step::Rest => self.member.hub.rest(),
         }
     }
 

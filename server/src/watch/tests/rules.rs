@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::WatchResponse;
 
-use super::model::{Member, create, drain, now, poll, put};
+use super::model::{Member, Woken, create, drain, now, poll, put};
 use crate::watch::{Counts, Create, History, Limits, Span, WaitError};
 
 fn member() -> Member {
@@ -502,6 +502,56 @@ fn a_request_waits_until_the_hub_is_where_the_history_is() {
         (1, 2),
         "what was written before is not an event"
     );
+}
+
+#[test]
+fn a_hub_that_nobody_watches_rests_and_whoever_comes_next_misses_nothing() {
+    let member = member();
+    let publish = |key| {
+        member
+            .publisher
+            .publish(&member.model.write(&[put(key, "a")]))
+    };
+    member.hub.rest();
+    publish(1);
+    publish(2);
+    let stream = member.hub.open();
+    create(&stream, all());
+    create(
+        &stream,
+        Create {
+            start_revision: 3,
+            ..all()
+        },
+    );
+    member.hub.rest();
+    publish(3);
+    member.hub.drain();
+    let messages = drain(&stream);
+    assert_eq!(revision(&messages[0]), 3, "it was created after two puts");
+    let of = |id: i64| {
+        let messages = messages.iter().filter(|message| message.watch_id == id);
+        revisions(&messages.cloned().collect::<Vec<_>>())
+    };
+    assert_eq!((of(0), of(1)), (vec![4], vec![3, 4]));
+}
+
+#[test]
+fn a_request_that_waits_for_the_hub_goes_on_when_the_hub_rests() {
+    let member = member();
+    let stream = member.hub.open();
+    let written = member.model.write(&[put(1, "a")]);
+    let request = all();
+    let mut creating = std::pin::pin!(stream.create(&request));
+    let woken = std::sync::Arc::new(Woken::default());
+    let waker = woken.clone().into();
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(creating.as_mut().poll(&mut cx).is_pending());
+    member.hub.rest();
+    member.publisher.publish(&written);
+    assert!(woken.is_woken());
+    assert!(creating.as_mut().poll(&mut cx).is_ready());
+    assert_eq!(revision(&drain(&stream)[0]), 2);
 }
 
 #[tokio::test]
