@@ -159,9 +159,11 @@ fn unusable(error: clap::Error) -> Unusable {
         .unwrap_or_default();
     match error.kind() {
         ErrorKind::DisplayHelp => Unusable::Help(error),
-        ErrorKind::UnknownArgument if !argument.starts_with('-') => Unusable::Refused(
-            Refusal::Invalid(format!("{argument:?} is not a valid flag")),
-        ),
+        ErrorKind::UnknownArgument if !argument.starts_with('-') || argument == "-" => {
+            Unusable::Refused(Refusal::Invalid(format!(
+                "{argument:?} is not a valid flag"
+            )))
+        }
         ErrorKind::UnknownArgument => Unusable::Refused(Refusal::Usage(format!(
             "flag provided but not defined: -{flag}"
         ))),
@@ -267,7 +269,7 @@ mod tests {
         ] {
             assert_eq!(given(words, &[]).map(drop), usage(sentence), "{words:?}");
         }
-        for words in [&["word"][..], &["--pre-vote", "true"]] {
+        for words in [&["word"][..], &["-"], &["--pre-vote", "true"]] {
             let word = words[words.len() - 1];
             let sentence = format!("{word:?} is not a valid flag");
             assert_eq!(
