@@ -10,6 +10,7 @@ pub mod lease;
 mod member;
 pub mod net;
 mod node;
+mod open_files;
 mod proposals;
 mod service;
 mod snapshot;

@@ -22,7 +22,7 @@ use crate::member::Member;
 use crate::net::{Bound, ConnectionLimits, Shards, StartShards, bind, turn_away};
 use crate::service::Services;
 use crate::watch::{Inbox, Publisher};
-use crate::{compactor, identity};
+use crate::{compactor, identity, open_files};
 
 /// How long calls that are open may go on after the member was told to stop.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -255,6 +255,7 @@ fn start_shards(
     StartShards {
         count: inboxes.len(),
         limits,
+        connections: open_files::most_connections(inboxes.len())?,
         handler: move |shard: usize| Services::start(&member, &lessor, inboxes[shard].clone()),
         stopping,
     }

@@ -1,13 +1,15 @@
-//! Memory and files stay bounded under clients that behave badly: one that never reads, one that never stops.
+//! Memory and files stay bounded under clients that behave badly: one that never reads, one that never stops, hundreds that only
+//! connect.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 
 use futures::StreamExt;
 use keystead_proto::etcdserverpb::watch_client::WatchClient;
 use keystead_proto::etcdserverpb::watch_request::RequestUnion;
 use keystead_proto::etcdserverpb::{CompactionRequest, WatchRequest};
-use keystead_tests::{Server, Session, Unary};
+use keystead_tests::{Kind, Server, Session, Unary};
 use prost::Message;
 
 use crate::conformance::requests::{put, watch};
@@ -112,4 +114,32 @@ async fn the_log_stays_bounded_under_a_client_that_never_stops() {
         written / MB,
         all / MB
     );
+}
+
+#[tokio::test]
+async fn idle_connections_leave_the_log_and_the_store_their_files() {
+    let arguments = [
+        "--shards=2",
+        "--wal-segment-bytes=1048576",
+        "--flush-interval=20ms",
+    ];
+    let mut server = Server::prepare(Kind::Keystead, &arguments, &[]).expect("it is not etcd");
+    server.limit_open_files(200);
+    server.restart().await;
+    let mut s = Session::new(server);
+    s.call(put("k", "first")).await.expect("a put");
+    // As many as there are files beside those in use. The kernel holds the ones that are not taken, even one that holds 128.
+    let idle: Vec<TcpStream> = (0..160)
+        .map(|_| TcpStream::connect(s.server().address()).expect("the port listens"))
+        .collect();
+    let value = "v".repeat(VALUE_BYTES);
+    for number in 0..300 {
+        put(&format!("k{number}"), &value)
+            .send(s.channel())
+            .await
+            .expect("who was connected is served, and the log rolls over");
+    }
+    drop(idle);
+    let newcomer = s.server().channel();
+    put("k", "last").send(newcomer).await.expect("a put");
 }

@@ -33,6 +33,8 @@ pub struct Server {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Most files that it may have open.
+    open_files: Option<u32>,
     directory: TempDir,
     client: SocketAddr,
     process: Option<Child>,
@@ -100,6 +102,7 @@ impl Server {
             program,
             arguments: all,
             environment,
+            open_files: None,
             directory,
             client,
             process: None,
@@ -136,6 +139,11 @@ impl Server {
     /// The directory that holds the data directory and the log.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Lets it have no more than so many files open from its next start on.
+    pub fn limit_open_files(&mut self, limit: u32) {
+        self.open_files = Some(limit);
     }
 
     /// Starts the stopped server on the data it has, and waits until it answers a linearizable read.
@@ -224,8 +232,11 @@ impl Server {
             .expect("the log can be written");
         // setpriv lets the kernel end the server should the tests be killed before they could.
         let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(limit) = self.open_files {
+            command.args(["prlimit", &format!("--nofile={limit}:{limit}")]);
+        }
         command
-            .args(["--pdeathsig", "KILL"])
             .args(self.command_line())
             .envs(self.environment.iter().cloned());
         command

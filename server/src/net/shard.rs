@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::listener::{Bound, Taken};
@@ -24,6 +24,8 @@ pub struct StartShards<F> {
     pub count: usize,
     /// What connections may do.
     pub limits: ConnectionLimits,
+    /// Most connections that are open at once. Others wait in the kernel's queue until one ends.
+    pub connections: usize,
     /// Makes the handler of the shard of a number.
     pub handler: F,
     /// Turns true when no further connection is to be taken and the open ones are to end.
@@ -31,7 +33,10 @@ pub struct StartShards<F> {
 }
 
 /// The acceptor's way to one shard.
-pub(super) type Connections = mpsc::UnboundedSender<Taken>;
+pub(super) type Connections = mpsc::UnboundedSender<Placed>;
+
+/// A connection, and its place among those that may be open.
+pub(super) type Placed = (Taken, OwnedSemaphorePermit);
 
 impl<F, H> StartShards<F>
 where
@@ -47,7 +52,7 @@ where
         let mut threads = Vec::with_capacity(self.count + 1);
         let mut senders = Vec::with_capacity(self.count);
         for index in 0..self.count {
-            // Unbounded: the process's limit on open files bounds it.
+            // Unbounded: what is in it has a place among the connections.
             let (sender, taken) = mpsc::unbounded_channel();
             senders.push(sender);
             let (limits, handler, stopping) =
@@ -58,7 +63,12 @@ where
                 });
             })?);
         }
-        threads.push(acceptor::start(bound, senders, self.stopping)?);
+        threads.push(acceptor::start(
+            bound,
+            senders,
+            self.connections,
+            self.stopping,
+        )?);
         Ok(Shards { threads })
     }
 }
@@ -97,7 +107,7 @@ pub(super) fn spawn(
 }
 
 async fn serve(
-    mut taken: mpsc::UnboundedReceiver<Taken>,
+    mut taken: mpsc::UnboundedReceiver<Placed>,
     limits: ConnectionLimits,
     handler: Rc<impl Handler>,
     stopping: watch::Receiver<bool>,
@@ -108,13 +118,14 @@ async fn serve(
     loop {
         tokio::select! {
             connection = taken.recv() => {
-                let Some(connection) = connection else { break };
+                let Some((connection, place)) = connection else { break };
                 let (limits, handler, stopping) = (limits.clone(), handler.clone(), stopping.clone());
                 connections.spawn_local(async move {
                     let served = connection::serve(connection, limits, handler, stopping);
                     if let Err(error) = served.await {
                         tracing::warn!(%error, "a connection was dropped: it could not be polled");
                     }
+                    drop(place);
                 });
             }
             Some(_ended) = connections.join_next() => {}

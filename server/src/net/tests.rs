@@ -23,6 +23,7 @@ use crate::testing::{Client, GRPC, framed, read, request};
 const LIMIT_BYTES: usize = 2 << 20;
 const BIG_BYTES: usize = 8 << 20;
 const PAGE_BYTES: usize = 50_000;
+const CONNECTIONS: usize = 100;
 
 /// Answers `/t/Echo` with its message, `/t/Length` with the length of it, `/t/Big` and `/t/Page` with a lot, `/t/Stream` with each
 /// message in turn.
@@ -105,6 +106,7 @@ impl Port {
         let shards = StartShards {
             count: 1,
             limits,
+            connections: CONNECTIONS,
             handler: move |_| Echo {
                 pages: counted.clone(),
             },
@@ -405,4 +407,25 @@ async fn a_stopping_port_finishes_what_it_began_and_takes_no_more() {
         client.0.ready().await.is_err(),
         "the connection was told to go away"
     );
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_until_one_ends() {
+    let port = Port::open();
+    let served = port.client().await;
+    assert_eq!(served.call("/t/Echo", framed(b"x")).await.1, 0);
+    // One place is taken, and the acceptors of the port and of the socket file hold one each while they wait.
+    let mut idle: Vec<_> = (1..CONNECTIONS)
+        .map(|_| StdStream::connect(port.address).expect("the kernel takes it"))
+        .collect();
+    let address = port.address;
+    let mut late = tokio::spawn(async move {
+        let client = Client::connect(address).await;
+        client.call("/t/Echo", framed(b"late")).await
+    });
+    let early = timeout(Duration::from_millis(300), &mut late).await;
+    assert!(early.is_err(), "nobody serves it yet");
+    assert_eq!(served.call("/t/Echo", framed(b"x")).await.1, 0);
+    idle.clear();
+    assert_eq!(late.await.expect("no panic").1, 0, "it is served now");
 }
