@@ -429,3 +429,87 @@ async fn connections_beyond_the_limit_wait_until_one_ends() {
     idle.clear();
     assert_eq!(late.await.expect("no panic").1, 0, "it is served now");
 }
+
+/// An HTTP/2 client's first bytes, with empty settings.
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a test's frame is small");
+    let head = [&length.to_be_bytes()[1..], &[kind, flags]].concat();
+    [&head[..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Bytes that look like chance and are the same in every run.
+fn noise(seed: u64) -> impl Iterator<Item = u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+}
+
+/// Sends the pieces as long as they are taken, and reads until the server closes the connection; panics if it does not.
+async fn until_closed(address: SocketAddr, pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) {
+    let closed = tokio::task::spawn_blocking(move || {
+        let mut socket = StdStream::connect(address).expect("the port listens");
+        let limit = Some(Duration::from_secs(15));
+        socket.set_read_timeout(limit).expect("a timeout");
+        for piece in pieces {
+            if socket.write_all(&piece).is_err() {
+                return true;
+            }
+        }
+        match socket.read_to_end(&mut Vec::new()) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    });
+    assert!(closed.await.expect("no panic"), "the server closes it");
+}
+
+#[tokio::test]
+async fn what_is_not_http2_ends_its_own_connection_and_no_other() {
+    let port = Port::open();
+    let client = port.client().await;
+    let tls = [&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], &[7; 506]].concat();
+    let http = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
+    let chance = (1..30).map(|seed| noise(seed).take(50 * seed as usize).collect());
+    for bytes in [tls, http].into_iter().chain(chance) {
+        until_closed(port.address, std::iter::once(bytes)).await;
+    }
+    assert_eq!(client.call("/t/Echo", framed(b"x")).await.1, 0);
+}
+
+#[tokio::test]
+async fn frames_made_by_chance_hold_up_nobody() {
+    let port = Port::open();
+    let client = port.client().await;
+    for seed in 1..300 {
+        let mut bytes = noise(seed);
+        let mut next = || bytes.next().unwrap_or_default();
+        let mut sent = HELLO.to_vec();
+        for _ in 0..20 {
+            let (kind, flags, stream, length) = (next() % 12, next(), next() % 9, next());
+            let payload: Vec<u8> = (0..length).map(|_| next()).collect();
+            sent.extend(frame(kind, flags, stream.into(), &payload));
+        }
+        let mut socket = StdStream::connect(port.address).expect("the port listens");
+        // Refused once the server has had enough.
+        let _ = socket.write_all(&sent);
+    }
+    assert_eq!(client.call("/t/Echo", framed(b"x")).await.1, 0);
+}
+
+#[tokio::test]
+async fn headers_without_an_end_end_the_connection() {
+    let port = Port::open();
+    let client = port.client().await;
+    let start = [HELLO, &frame(1, 0, 1, b"\x83\x86")].concat();
+    // A literal field of 100 bytes, over and over: far more than any list of headers may have.
+    let field = [&b"\0\x01a\x60"[..], &[b'b'; 96]].concat();
+    let more = std::iter::repeat_n(frame(9, 0, 1, &field.repeat(100)), 5000);
+    until_closed(port.address, std::iter::once(start).chain(more)).await;
+    assert_eq!(client.call("/t/Echo", framed(b"x")).await.1, 0);
+}

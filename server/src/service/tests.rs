@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{ListenAddress, Storage};
 use crate::testing::{Client, GRPC, framed, request};
-use crate::{Config, Node, StartError};
+use crate::{Config, FoundingError, Node, StartError};
 
 const MEMBER: u64 = 0x8e9e_05c5_2164_694d;
 const CLUSTER: u64 = 0xcdf8_1819_4e3a_8c32;
@@ -700,4 +700,24 @@ async fn a_data_directory_in_use_is_refused_in_a_sentence() {
         refused.contains("is in use by another process"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn what_is_said_of_the_beginning_is_looked_at_only_then() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let joining = || Config {
+        joins: true,
+        ..config(&dir)
+    };
+    let refused = start(joining()).err().expect("there is nothing to join");
+    assert!(matches!(
+        refused,
+        StartError::Founding(FoundingError::Joins)
+    ));
+    for config in [config(&dir), joining()] {
+        let node = start(config).expect("the member founds its cluster, then has it");
+        std::thread::spawn(|| node.shutdown())
+            .join()
+            .expect("it stops without a panic");
+    }
 }
