@@ -1,4 +1,5 @@
-//! The promise itself, under scripts that nobody thought of: what is sent again surely did not run.
+//! The promise itself, under scripts that nobody thought of: what is sent again surely did not run. `KEYSTEAD_TEST_LONG` tries
+//! more of them.
 
 use std::time::Duration;
 
@@ -7,8 +8,14 @@ use keystead_client::{Client, ConnectOptions, Outcome};
 use crate::fake::{Act, CANCEL, Fake, INTERNAL_ERROR, REFUSED_STREAM};
 
 /// Requests that one seed makes, over how many callers.
-const REQUESTS: usize = 120;
+const REQUESTS: usize = 60;
 const CALLERS: usize = 6;
+/// Bounds the whole run: no caller waits longer for each of its requests.
+const DEADLINE: Duration = Duration::from_millis(400);
+/// Seeds of one run, and how many are tried at once.
+const SEEDS: u64 = 8;
+const LONG_SEEDS: u64 = 400;
+const AT_ONCE: u64 = 8;
 
 fn random_act(random: &mut fastrand::Rng) -> Act {
     match random.u8(..18) {
@@ -43,7 +50,7 @@ async fn run(seed: u64) -> (Vec<Ending>, Vec<bytes::Bytes>) {
     let fakes = [Fake::start(script()).await, Fake::start(script()).await];
     let options = ConnectOptions::new(fakes.iter().map(Fake::url));
     let client = Client::lazy(options).expect("the URLs are right");
-    let client = client.with_deadline(Duration::from_millis(800));
+    let client = client.with_deadline(DEADLINE);
     let callers = (0..CALLERS).map(|caller| {
         let client = client.clone();
         async move {
@@ -63,23 +70,29 @@ async fn run(seed: u64) -> (Vec<Ending>, Vec<bytes::Bytes>) {
 
 #[tokio::test]
 async fn no_write_runs_twice_and_no_outcome_lies() {
-    let seeds = futures::future::join_all((0..8).map(run)).await;
-    for (seed, (endings, ran)) in seeds.into_iter().enumerate() {
-        for (request, ending) in endings.iter().enumerate() {
-            let key = request.to_string();
-            let times = ran.iter().filter(|ran| **ran == key).count();
-            let honest = match ending {
-                Ok(()) => times == 1,
-                Err(Outcome::NotApplied) => times == 0,
-                Err(Outcome::Unknown) => times <= 1,
-                Err(Outcome::Applied) => false,
-            };
-            assert!(
-                honest,
-                "seed {seed}, write {request}: {ending:?}, ran {times} times"
-            );
-        }
-        let answered = endings.iter().filter(|ending| ending.is_ok()).count();
-        assert!(answered > 0, "seed {seed}: none was answered");
+    let long = std::env::var_os("KEYSTEAD_TEST_LONG").is_some();
+    let seeds = if long { LONG_SEEDS } else { SEEDS };
+    for first in (0..seeds).step_by(AT_ONCE as usize) {
+        let batch = (first..first + AT_ONCE).map(async |seed| check(seed, run(seed).await));
+        futures::future::join_all(batch).await;
     }
+}
+
+fn check(seed: u64, (endings, ran): (Vec<Ending>, Vec<bytes::Bytes>)) {
+    for (request, ending) in endings.iter().enumerate() {
+        let key = request.to_string();
+        let times = ran.iter().filter(|ran| **ran == key).count();
+        let honest = match ending {
+            Ok(()) => times == 1,
+            Err(Outcome::NotApplied) => times == 0,
+            Err(Outcome::Unknown) => times <= 1,
+            Err(Outcome::Applied) => false,
+        };
+        assert!(
+            honest,
+            "seed {seed}, write {request}: {ending:?}, ran {times} times"
+        );
+    }
+    let answered = endings.iter().filter(|ending| ending.is_ok()).count();
+    assert!(answered > 0, "seed {seed}: none was answered");
 }
