@@ -44,6 +44,18 @@ impl ConnectOptions {
             keepalive_timeout: Duration::from_secs(3),
         }
     }
+
+    /// The defaults, for the endpoints that `ETCDCTL_ENDPOINTS` names, divided by commas as etcdctl has it; for
+    /// `http://127.0.0.1:2379` where it is not set.
+    pub fn from_env() -> ConnectOptions {
+        let endpoints = std::env::var("ETCDCTL_ENDPOINTS").unwrap_or_default();
+        let endpoints = endpoints.split(',').map(str::trim);
+        let endpoints: Vec<_> = endpoints.filter(|name| !name.is_empty()).collect();
+        if endpoints.is_empty() {
+            return ConnectOptions::new(["http://127.0.0.1:2379"]);
+        }
+        ConnectOptions::new(endpoints)
+    }
 }
 
 /// What holds for a single call.
