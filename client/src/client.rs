@@ -10,6 +10,7 @@ use crate::channel::{Channel, Rpc};
 use crate::error::Result;
 use crate::namespace::Namespace;
 use crate::options::{CallOptions, ConnectOptions};
+use crate::session::shared::Sessions;
 
 /// A client of one cluster. A clone is the same client: it costs two reference counts and shares the connection.
 ///
@@ -31,6 +32,7 @@ pub struct Client {
     channel: Channel,
     namespace: Arc<Namespace>,
     call: CallOptions,
+    sessions: Arc<Sessions>,
 }
 
 impl Client {
@@ -49,8 +51,10 @@ impl Client {
     /// # Errors
     /// `InvalidArgument`: an endpoint cannot be read, or there is none.
     pub fn lazy(options: ConnectOptions) -> Result<Client> {
+        let channel = Channel::new(&options)?;
         Ok(Client {
-            channel: Channel::new(&options)?,
+            sessions: Arc::new(Sessions::new(channel.clone(), options.call)),
+            channel,
             namespace: Arc::new(Namespace::new(options.namespace)),
             call: options.call,
         })
@@ -85,7 +89,8 @@ impl Client {
         self.call
     }
 
-    /// Refuses every later call of this client and its clones with kind `Closed`. Calls under way end by themselves.
+    /// Refuses every later call of this client and its clones with kind `Closed`. Calls under way end by themselves, and so do
+    /// the leases of its sessions: close those first where others wait for them.
     pub fn close(&self) {
         self.channel.close();
     }
@@ -98,6 +103,11 @@ impl Client {
     /// What stands before every key.
     pub(crate) fn keys(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// The sessions that its clones share.
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     /// One call with this client's options.

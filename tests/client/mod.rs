@@ -3,17 +3,25 @@
 
 mod deadline;
 mod endpoints;
+mod go;
 mod kill;
 mod kv;
+mod lock;
 mod namespace;
+mod pause;
 mod relay;
 mod scan;
+mod session;
 mod txn;
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use keystead_client::{Client, ConnectOptions};
+use keystead_client::{Client, ConnectOptions, KeyRange, Range};
 use keystead_tests::{Kind, Server};
+
+/// No test waits longer for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What every test runs on.
 const SERVERS: [Kind; 2] = [Kind::Keystead, Kind::Etcd];
@@ -36,4 +44,44 @@ fn client(server: &Server) -> Client {
 fn client_of<const N: usize>(addresses: [SocketAddr; N]) -> Client {
     let endpoints = addresses.map(|address| format!("http://{address}"));
     Client::lazy(ConnectOptions::new(endpoints)).expect("addresses are endpoints")
+}
+
+/// Asks again and again until there is an answer.
+async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited for {what} in vain");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How many keys begin with `prefix`.
+async fn keys_below(client: &Client, prefix: &'static str) -> i64 {
+    let count = Range {
+        count_only: true,
+        ..Range::new(KeyRange::prefix(prefix))
+    };
+    client.range(count).await.expect("a read").count
+}
+
+/// Reads a counter and writes it back, blindly: only who is alone does not lose one.
+async fn increment(client: &Client, key: &'static str) {
+    let now = number(client, key).await;
+    client
+        .put(key, (now + 1).to_string())
+        .await
+        .expect("a write");
+}
+
+/// The number that a key holds.
+async fn number(client: &Client, key: &'static str) -> u64 {
+    let kv = client.get(key).await.expect("a read");
+    kv.map_or(0, |kv| {
+        String::from_utf8_lossy(&kv.value)
+            .parse()
+            .expect("a number")
+    })
 }

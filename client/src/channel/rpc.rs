@@ -50,3 +50,15 @@ pub(crate) const TXN: Rpc<TxnRequest, TxnResponse> = Rpc::write("/etcdserverpb.K
 pub(crate) const READ_TXN: Rpc<TxnRequest, TxnResponse> = Rpc::read("/etcdserverpb.KV/Txn");
 pub(crate) const COMPACT: Rpc<CompactionRequest, CompactionResponse> =
     Rpc::write("/etcdserverpb.KV/Compact");
+pub(crate) const LEASE_GRANT: Rpc<LeaseGrantRequest, LeaseGrantResponse> =
+    Rpc::write("/etcdserverpb.Lease/LeaseGrant");
+pub(crate) const LEASE_REVOKE: Rpc<LeaseRevokeRequest, LeaseRevokeResponse> =
+    Rpc::write("/etcdserverpb.Lease/LeaseRevoke");
+/// A lease that is renewed twice has no more than its TTL: it may be asked again whatever happened.
+pub(crate) const LEASE_KEEP_ALIVE: Rpc<LeaseKeepAliveRequest, LeaseKeepAliveResponse> =
+    Rpc::read("/etcdserverpb.Lease/LeaseKeepAlive");
+pub(crate) const LEASE_TIME_TO_LIVE: Rpc<LeaseTimeToLiveRequest, LeaseTimeToLiveResponse> =
+    Rpc::read("/etcdserverpb.Lease/LeaseTimeToLive");
+pub(crate) const LEASE_LEASES: Rpc<LeaseLeasesRequest, LeaseLeasesResponse> =
+    Rpc::read("/etcdserverpb.Lease/LeaseLeases");
+pub(crate) const WATCH: Rpc<WatchRequest, WatchResponse> = Rpc::read("/etcdserverpb.Watch/Watch");

@@ -65,6 +65,13 @@ impl<A: Message + Default> Receiver<A> {
             Err(failure) => Err(self.origin.error(failure, self.effect)),
         }
     }
+
+    /// Gives the stream up for its silence. Where there are other endpoints, what is opened next goes to one of them.
+    pub(crate) fn blame(self) {
+        if self.origin.ring.has_others() {
+            self.origin.ring.eject(&self.origin.connection);
+        }
+    }
 }
 
 /// Where a stream comes from.

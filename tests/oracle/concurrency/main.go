@@ -4,7 +4,10 @@
 //
 //	concurrency -- ./keystead serve --data-dir DIR --listen-client-urls URL ...
 //
-// It prints a line for each check and exits with 1 at the first that fails.
+// It prints a line for each check and exits with 1 at the first that fails. With -contend it takes part in what others do
+// at the same time, on a server that runs:
+//
+//	concurrency -endpoint URL -contend lock -workers 3 -rounds 20
 package main
 
 import (
@@ -27,11 +30,22 @@ import (
 
 const limit = 180 * time.Second
 
-var endpoint = flag.String("endpoint", "http://127.0.0.1:2379", "the member's client URL")
+var (
+	endpoint  = flag.String("endpoint", "http://127.0.0.1:2379", "the member's client URL")
+	contended = flag.String("contend", "", "what to contend for: lock or election")
+	workers   = flag.Int("workers", 3, "how many contend at once")
+	rounds    = flag.Int("rounds", 20, "how often each of them")
+)
 
 func main() {
 	log.SetFlags(0)
 	flag.Parse()
+	if *contended != "" {
+		if err := contend(*contended, *workers, *rounds); err != nil {
+			log.Fatalf("FAIL %v", err)
+		}
+		return
+	}
 	if flag.NArg() == 0 {
 		log.Fatal("concurrency: name the server's command after --")
 	}

@@ -1,0 +1,99 @@
+//! The sessions of a client: one for each TTL that locks, elections and registrations share, and the streams that keep
+//! all of them alive.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use super::Session;
+use super::clock::Moment;
+use super::hold::Hold;
+use super::renewal::Renewals;
+use super::tenure::Tenure;
+use crate::channel::Channel;
+use crate::client::Client;
+use crate::error::Result;
+use crate::lease::ttl_secs;
+use crate::options::CallOptions;
+
+/// The TTL of what is taken without naming one: a holder that dies blocks the others that long, a holder without a connection keeps
+/// what it has nearly that long.
+pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(10);
+
+/// What the clones of a client share. It holds no client, so the last clone takes it along.
+pub(crate) struct Sessions {
+    renewals: Arc<Renewals>,
+    /// Of what sessions do by themselves.
+    options: CallOptions,
+    /// By TTL in seconds. One that is lost is replaced by the next who asks.
+    shared: Mutex<HashMap<i64, Arc<OnceCell<Arc<Hold>>>>>,
+}
+
+/// By which session something is taken.
+#[derive(Clone)]
+pub(crate) enum Backing {
+    /// The one that all share with this TTL.
+    Shared(Duration),
+    /// The user's own.
+    Own(Session),
+}
+
+impl Default for Backing {
+    fn default() -> Backing {
+        Backing::Shared(DEFAULT_TTL)
+    }
+}
+
+impl Backing {
+    /// The session, which is there and was not lost just now.
+    pub(crate) async fn hold(&self, client: &Client) -> Result<Arc<Hold>> {
+        match self {
+            Backing::Shared(ttl) => client.sessions().shared(client, *ttl).await,
+            Backing::Own(session) => {
+                session.hold().usable()?;
+                Ok(session.hold().clone())
+            }
+        }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(channel: Channel, options: CallOptions) -> Sessions {
+        Sessions {
+            renewals: Arc::new(Renewals::new(channel, options)),
+            options,
+            shared: Mutex::default(),
+        }
+    }
+
+    /// Grants a lease and keeps it alive.
+    pub(crate) async fn start(&self, client: &Client, ttl: Duration) -> Result<Arc<Hold>> {
+        let sent = Moment::now();
+        let granted = client.grant(ttl).await?;
+        let tenure = Tenure::new(granted.lease, granted.ttl, sent, granted.header);
+        let tenure = Arc::new(tenure);
+        let renewing = self.renewals.keep(tenure.clone());
+        let channel = client.channel().clone();
+        Ok(Hold::new(tenure, renewing, channel, self.options))
+    }
+
+    async fn shared(&self, client: &Client, ttl: Duration) -> Result<Arc<Hold>> {
+        loop {
+            let cell = self.shared.lock().entry(ttl_secs(ttl)).or_default().clone();
+            let hold = cell.get_or_try_init(|| self.start(client, ttl)).await?;
+            if hold.usable().is_ok() {
+                return Ok(hold.clone());
+            }
+            let mut shared = self.shared.lock();
+            if shared
+                .get(&ttl_secs(ttl))
+                .is_some_and(|now| Arc::ptr_eq(now, &cell))
+            {
+                shared.remove(&ttl_secs(ttl));
+            }
+        }
+    }
+}
