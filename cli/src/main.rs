@@ -16,9 +16,6 @@ mod version;
 use std::path::Path;
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const HELP: &str = "\
 Keystead, a coordination server that etcd's clients can use.
 

@@ -4,7 +4,7 @@
 //! decoding. Fields are written in the order of their numbers and left out when zero or empty, as every protobuf
 //! encoder of etcd's does. The value field is the only one that [`strip_value`] takes away.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 const KEY: u64 = 1;
 const CREATE_REVISION: u64 = 2;
@@ -40,7 +40,7 @@ pub struct Malformed;
 
 impl<'a> KeyValueRef<'a> {
     /// Appends the message to `out`.
-    pub fn encode_into(&self, out: &mut Vec<u8>) {
+    pub fn encode_into(&self, out: &mut impl BufMut) {
         put_bytes(out, KEY, self.key);
         put_int(out, CREATE_REVISION, self.create_revision);
         put_int(out, MOD_REVISION, self.mod_revision);
@@ -134,23 +134,23 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
     Err(Malformed)
 }
 
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+fn put_varint(out: &mut impl BufMut, mut number: u64) {
     while number >= 0x80 {
-        out.push(number as u8 | 0x80);
+        out.put_u8(number as u8 | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.put_u8(number as u8);
 }
 
-fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+fn put_bytes(out: &mut impl BufMut, field: u64, bytes: &[u8]) {
     if !bytes.is_empty() {
         put_varint(out, field << 3 | LENGTH_DELIMITED);
         put_varint(out, bytes.len() as u64);
-        out.extend_from_slice(bytes);
+        out.put_slice(bytes);
     }
 }
 
-fn put_int(out: &mut Vec<u8>, field: u64, number: i64) {
+fn put_int(out: &mut impl BufMut, field: u64, number: i64) {
     if number != 0 {
         put_varint(out, field << 3 | VARINT);
         put_varint(out, number as u64);

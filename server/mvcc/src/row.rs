@@ -16,7 +16,7 @@ const HEADER_BYTES: usize = 5;
 pub(crate) const REVISION_BYTES: usize = 12;
 
 /// What a row costs in RAM beside its payload, for the ring's bound.
-const ROW_OVERHEAD_BYTES: usize = 128;
+const ROW_OVERHEAD_BYTES: usize = 96;
 
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::frame::Frame;
 use crate::index::{Cursor, KeyRange};
@@ -19,9 +19,15 @@ use crate::shared::{KEYS_PER_LOCK, SealedEntry, Shared, TableChange};
 use crate::store::read_through_frame;
 use crate::{KeyValueRef, Meta, Page, Query, Read, ReadError, Revision, Row, Table};
 
+/// Rows are encoded one behind the other into pieces of memory of this size: the ring lets them go in the same order, so
+/// that a piece comes free as a whole. A payload longer than half of it gets memory of its own.
+const PIECE_BYTES: usize = 32 << 10;
+
 /// The one writer of a store.
 pub struct Writer {
     shared: Arc<Shared>,
+    /// What is left of the piece at hand.
+    piece: BytesMut,
     /// The store's revision, the entry at hand included.
     revision: i64,
     published: i64,
@@ -50,6 +56,7 @@ impl Writer {
         drop(state);
         Self {
             shared,
+            piece: BytesMut::new(),
             revision,
             published: revision,
             compacted,
@@ -137,8 +144,9 @@ impl Writer {
         revision: Revision,
         previous: Option<&Meta>,
         tombstone: bool,
-        payload: Bytes,
+        kv: &KeyValueRef<'_>,
     ) {
+        let payload = self.encode(kv);
         let previous = previous.map(|meta| meta.mod_revision);
         self.rows.push(Row {
             revision,
@@ -146,6 +154,18 @@ impl Writer {
             tombstone,
             payload,
         });
+    }
+
+    fn encode(&mut self, kv: &KeyValueRef<'_>) -> Bytes {
+        let len = kv.encoded_len();
+        if len > PIECE_BYTES / 2 {
+            return kv.encode();
+        }
+        if self.piece.capacity() < len {
+            self.piece = BytesMut::with_capacity(PIECE_BYTES);
+        }
+        kv.encode_into(&mut self.piece);
+        self.piece.split().freeze()
     }
 }
 
@@ -167,7 +187,7 @@ impl Txn<'_> {
             .write()
             .index
             .put(key, revision, lease);
-        let payload = KeyValueRef {
+        let kv = KeyValueRef {
             key,
             create_revision: previous
                 .as_ref()
@@ -177,8 +197,7 @@ impl Txn<'_> {
             value,
             lease,
         };
-        self.writer
-            .push(revision, previous.as_ref(), false, payload.encode());
+        self.writer.push(revision, previous.as_ref(), false, &kv);
         previous
     }
 
@@ -222,12 +241,11 @@ impl Txn<'_> {
         };
         self.sub += 1;
         each(key, &previous);
-        let payload = KeyValueRef {
+        let kv = KeyValueRef {
             key,
             ..Default::default()
         };
-        self.writer
-            .push(revision, Some(&previous), true, payload.encode());
+        self.writer.push(revision, Some(&previous), true, &kv);
         true
     }
 
