@@ -1,5 +1,6 @@
 //! The member.
 
+mod aside;
 mod compactor;
 pub mod config;
 pub mod error;

@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::core::halt;
+use crate::priority::give_way;
 use crate::standing::{Position, Standing, position_after};
 use crate::stored::Note;
 
@@ -374,6 +375,7 @@ impl Task {
         let copy = self.flusher.begin_defragment();
         let finish = self.commands.clone();
         let copying = move || {
+            give_way();
             // The flusher has ended: the copy removes its files, the answer tells who waits.
             finish.send(Command::Copied(copy.copy(), answer)).ok();
         };

@@ -21,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use crate::aside::spawn_aside;
 use crate::error::GrpcStatus;
 use crate::member::Member;
 use crate::snapshot;
@@ -51,7 +52,7 @@ impl Maintenance {
         read: impl FnOnce(&Store) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, GrpcStatus> {
         let store = self.member.reader.store().clone();
-        let reading = tokio::task::spawn_blocking(move || read(&store));
+        let reading = spawn_aside(move || read(&store));
         // The runtime drops blocking work only when it stops.
         let read = reading.await.map_err(|_| Refusal::Stopped)?;
         Ok(read.map_err(Refusal::from)?)
@@ -184,15 +185,14 @@ impl MaintenanceService for Maintenance {
         consensus.flush().await.map_err(failed)?;
         let (store, term) = (self.member.reader.store().clone(), consensus.status().term);
         let data_dir = self.member.config.data_dir.clone();
-        let building = tokio::task::spawn_blocking(move || {
-            snapshot::build(&store, term, STORAGE_VERSION, &data_dir)
-        });
+        let building =
+            spawn_aside(move || snapshot::build(&store, term, STORAGE_VERSION, &data_dir));
         let built = building
             .await
             .map_err(|_| GrpcStatus::from(Refusal::Stopped))?;
         let snapshot = built.map_err(failed)?;
         let (sender, messages) = mpsc::channel(SNAPSHOT_MESSAGES);
-        tokio::task::spawn_blocking(move || {
+        spawn_aside(move || {
             if let Err(error) = snapshot.send(STORAGE_VERSION, &sender) {
                 tracing::error!(%error, "a snapshot could not be read back");
             }
