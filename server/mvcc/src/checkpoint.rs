@@ -7,7 +7,7 @@
 //! checkpoint.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, ErrorKind, Write};
+use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
 use crate::StorageError;
@@ -16,6 +16,7 @@ use crate::durable::Durable;
 use crate::env::sync_dir;
 use crate::flush::{FlushError, Flusher};
 use crate::index::{Checkpoint, Index, read_checkpoint};
+use crate::rest::{PIECE_BYTES, Rests};
 
 pub(crate) const FILE: &str = "index";
 pub(crate) const FILE_ASIDE: &str = "index.new";
@@ -79,20 +80,20 @@ impl Flusher {
     /// Writes the index as of `cut`. Gives the newest revision that the index held then.
     fn write_aside(&self, cut: i64) -> Result<i64, StorageError> {
         let file = File::create(self.shared.dir.join(FILE_ASIDE))?;
-        let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let mut rests = Rests::begin();
         let mut checkpoint = Checkpoint::new(cut);
-        let mut frame = Vec::new();
+        let mut frames = Vec::new();
         loop {
-            frame.clear();
             let state = self.shared.state.read();
-            let more = checkpoint.step(&state.index, &mut frame);
+            let more = checkpoint.step(&state.index, &mut frames);
             let newest = state.index.newest();
             drop(state);
-            file.write_all(&frame)?;
+            if frames.len() >= PIECE_BYTES || !more {
+                rests.write(&file, &frames)?;
+                frames.clear();
+            }
             if !more {
-                file.into_inner()
-                    .map_err(|error| error.into_error())?
-                    .sync_all()?;
+                file.sync_all()?;
                 return Ok(newest);
             }
         }

@@ -12,6 +12,7 @@
 //! one transaction: a restart goes on from there. The index forgets after the commit; readers in between are refused
 //! below the compaction revision by then.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use keystead_seeded::{Bug, planted};
@@ -19,12 +20,22 @@ use keystead_seeded::{Bug, planted};
 use crate::compaction_hash::CompactionHash;
 use crate::counters::Tally;
 use crate::durable::Durable;
+use crate::env::Snapshot;
 use crate::flush::{FlushError, Flusher};
+use crate::rest::Rests;
 use crate::shared::{KEYS_PER_LOCK, SealedEntry};
 use crate::{DamagedRow, KeyValueRef, ReadError, Revision};
 
 /// A step ends when it has looked at this many times the rows that it may remove: looking costs a tenth of removing.
 const ROWS_LOOKED_AT: usize = 16;
+
+/// A step ends when its rows lie in this many pages, about, which are 8 MB: they go to the disk at once when it is
+/// committed, and a sync of the log waits for them. Ten thousand rows that lie close together fill fewer.
+const PAGES: usize = 2048;
+const ROWS_A_PAGE: i64 = 16;
+
+/// Rows that are hashed without a rest.
+const ROWS_HASHED: usize = 1024;
 
 /// What one step of physical compaction did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +52,8 @@ pub struct CompactStep {
 /// What a walk over some rows found to do.
 struct Findings {
     superseded: Vec<Revision>,
+    /// Where they lie, in units of a page's rows.
+    pages: HashSet<i64>,
     keys: Vec<Vec<u8>>,
     /// Where the next walk begins.
     next: Revision,
@@ -115,7 +128,7 @@ impl Flusher {
         }
         let snapshot = self.env().snapshot()?;
         let rows = self.shared.options.compact_step_rows.max(1) * ROWS_LOOKED_AT;
-        let step = |hashing: &mut CompactionHash| hashing.step(&snapshot, rows);
+        let step = |hashing: &mut CompactionHash| hash_with_rests(hashing, &snapshot, rows);
         match self.hashing.as_mut().map_or(Ok(true), step) {
             Ok(hashed) => Ok(hashed),
             // Compaction goes on; whoever reads the row will hear of it.
@@ -143,6 +156,7 @@ impl Flusher {
     fn find_superseded(&self, target: i64) -> Result<Findings, FlushError> {
         let mut found = Findings {
             superseded: Vec::new(),
+            pages: HashSet::new(),
             keys: Vec::new(),
             next: self.durable.walk,
             finished: true,
@@ -150,15 +164,17 @@ impl Flusher {
         let most = self.shared.options.compact_step_rows.max(1);
         let mut left = most * ROWS_LOOKED_AT;
         let snapshot = self.env().snapshot()?;
+        let mut rests = Rests::begin();
         snapshot.walk(self.durable.walk, target, |revision, header, payload| {
             // The rows of the target itself go in one step: a tombstone among them stays now and must be seen again by
             // the next compaction, which could not tell if the walk had stopped behind it.
-            let full = left == 0 || found.superseded.len() >= most;
+            let full = left == 0 || found.superseded.len() >= most || found.pages.len() >= PAGES;
             if full && revision.main < target {
                 found.finished = false;
                 return Ok(false);
             }
             left = left.saturating_sub(1);
+            rests.rest();
             found.next = revision.next();
             let removes_itself = header.tombstone
                 && (revision.main < target || planted(Bug::DropCompactionTombstone));
@@ -166,8 +182,11 @@ impl Flusher {
                 let kv = KeyValueRef::decode(payload).map_err(|_| DamagedRow { revision })?;
                 found.keys.push(kv.key.to_vec());
             }
-            found.superseded.extend(header.previous);
-            found.superseded.extend(removes_itself.then_some(revision));
+            let itself = removes_itself.then_some(revision);
+            for row in header.previous.into_iter().chain(itself) {
+                found.superseded.push(row);
+                found.pages.insert(row.main / ROWS_A_PAGE);
+            }
             Ok(true)
         })?;
         Ok(found)
@@ -182,8 +201,10 @@ impl Flusher {
         let env = self.env();
         let mut change = env.change()?;
         let mut deleted = 0;
+        let mut rests = Rests::begin();
         for &revision in &findings.superseded {
             deleted += u64::from(change.remove(revision)?);
+            rests.rest();
         }
         let mut durable = Durable {
             walk: findings.next,
@@ -201,11 +222,30 @@ impl Flusher {
     }
 
     fn forget_in_index(&self, keys: &[Vec<u8>], target: i64) {
+        let mut rests = Rests::begin();
         for keys in keys.chunks(KEYS_PER_LOCK) {
             let mut state = self.shared.state.write();
             for key in keys {
                 state.index.compact_key(key, target);
             }
+            drop(state);
+            rests.rest();
         }
     }
+}
+
+/// Hashes `rows` more rows, about. Says whether all are.
+fn hash_with_rests(
+    hashing: &mut CompactionHash,
+    snapshot: &Snapshot,
+    rows: usize,
+) -> Result<bool, ReadError> {
+    let mut rests = Rests::begin();
+    for _ in 0..rows.div_ceil(ROWS_HASHED) {
+        if hashing.step(snapshot, ROWS_HASHED.min(rows))? {
+            return Ok(true);
+        }
+        rests.rest();
+    }
+    Ok(false)
 }

@@ -82,6 +82,7 @@ impl Flusher {
         old.retire();
         self.retired.push(old);
         self.measure(&env)?;
+        self.remove_retired();
         Tally::add(&self.shared.tally.defragmentations, 1);
         Ok(Defragmented {
             before_bytes,

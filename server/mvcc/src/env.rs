@@ -3,22 +3,28 @@
 //! The flusher writes it, readers open short transactions on it. Commits are synced by LMDB's default rules and never
 //! by weaker ones: NOSYNC and WRITEMAP corrupt silently. Nothing here knows of the index or the ring.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use bytes::Bytes;
 use heed::{CommitOrAbort, EnvFlags, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
 
 use crate::current::EnvNumber;
 use crate::durable::{Durable, DurableError};
+use crate::rest;
 use crate::row::{self, Header};
 use crate::{DamagedRow, Options, ReadError, Revision, Row, Table};
 
 type Database = heed::Database<'static, heed::types::Bytes, heed::types::Bytes>;
+
+/// LMDB's name for it.
+const DATA_FILE: &str = "data.mdb";
 
 const DURABLE_KEY: &[u8] = b"durable";
 
@@ -150,6 +156,14 @@ impl Environment {
         self.retired.store(false, Ordering::Release);
     }
 
+    /// Gives the space of a retired environment back that nobody else has, the most of it and up to a bound. Says whether
+    /// the environment may be dropped now.
+    pub(crate) fn give_space_back(&self) -> bool {
+        let file = File::options().write(true).open(self.dir.join(DATA_FILE));
+        // What can't be shortened goes at once.
+        file.and_then(|file| rest::shorten(&file)).unwrap_or(true)
+    }
+
     /// A consistent view of what is committed now.
     pub(crate) fn snapshot(self: &Arc<Self>) -> Result<Snapshot, StorageError> {
         let txn = self.env.clone().static_read_txn()?;
@@ -182,13 +196,26 @@ impl Environment {
         Ok((self.env.real_disk_size()?, in_use))
     }
 
-    /// Writes a copy without free pages to `dir`, on a read transaction of its own, and syncs it.
+    /// Writes a copy without free pages to `dir`, on a read transaction of its own, and syncs it. LMDB writes as fast as
+    /// it can, so what it writes goes through a pipe, at the other end of which it is written with rests.
     pub(crate) fn copy_to(&self, dir: &Path) -> Result<(), StorageError> {
         fs::create_dir_all(dir)?;
-        let copy = self
-            .env
-            .copy_to_path(dir.join("data.mdb"), heed::CompactionOption::Enabled)?;
-        copy.sync_all()?;
+        let file = File::create(dir.join(DATA_FILE))?;
+        let (mut pages, pipe) = io::pipe()?;
+        let mut pipe = File::from(OwnedFd::from(pipe));
+        thread::scope(|scope| {
+            let copying = scope.spawn(move || {
+                self.env
+                    .copy_to_file(&mut pipe, heed::CompactionOption::Enabled)
+            });
+            let written = rest::copy(&mut pages, &file);
+            // Without a reader the copy ends too.
+            drop(pages);
+            let copied = copying.join().expect("LMDB does not panic");
+            // What ended the writing ended the copy.
+            written.map_err(heed::Error::Io).and(copied)
+        })?;
+        file.sync_all()?;
         sync_dir(dir)
     }
 }
@@ -209,7 +236,7 @@ impl Drop for Environment {
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StorageError> {
-    Ok(fs::File::open(dir)?.sync_all()?)
+    Ok(File::open(dir)?.sync_all()?)
 }
 
 /// A read transaction; it keeps its environment open. Short-lived: LMDB reuses no page that it may still read.

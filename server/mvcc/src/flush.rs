@@ -103,7 +103,7 @@ impl Flusher {
             self.trim_ring();
         }
         self.place_checkpoint()?;
-        self.retired.retain(|env| Arc::strong_count(env) > 1);
+        self.remove_retired();
         flushed.position = self.durable.position;
         flushed.applied = self.durable.applied.clone();
         Ok(flushed)
@@ -195,6 +195,12 @@ impl Flusher {
             }
             Tally::add(&self.shared.tally.ring_trims, dropped.len() as u64);
         }
+    }
+
+    /// Removes the environments that nobody reads any more. A large one may take several calls.
+    pub(crate) fn remove_retired(&mut self) {
+        let is_kept = |env: &Arc<Environment>| Arc::strong_count(env) > 1 || !env.give_space_back();
+        self.retired.retain(is_kept);
     }
 
     /// Goes on from facts that were committed.

@@ -22,6 +22,7 @@ mod key_value;
 mod open;
 mod options;
 mod read;
+mod rest;
 mod revision;
 mod ring;
 mod row;
