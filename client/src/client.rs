@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::namespace::Namespace;
 use crate::options::{CallOptions, ConnectOptions};
 use crate::session::shared::Sessions;
+use crate::watch::line::Lines;
 
 /// A client of one cluster. A clone is the same client: it costs two reference counts and shares the connection.
 ///
@@ -33,6 +34,7 @@ pub struct Client {
     namespace: Arc<Namespace>,
     call: CallOptions,
     sessions: Arc<Sessions>,
+    watches: Arc<Lines>,
 }
 
 impl Client {
@@ -54,6 +56,7 @@ impl Client {
         let channel = Channel::new(&options)?;
         Ok(Client {
             sessions: Arc::new(Sessions::new(channel.clone(), options.call)),
+            watches: Arc::new(Lines::new(&channel, &options)),
             channel,
             namespace: Arc::new(Namespace::new(options.namespace)),
             call: options.call,
@@ -89,15 +92,21 @@ impl Client {
         self.call
     }
 
-    /// Refuses every later call of this client and its clones with kind `Closed`. Calls under way end by themselves, and so do
-    /// the leases of its sessions: close those first where others wait for them.
+    /// Refuses every later call of this client and its clones with kind `Closed`, and ends its watches with that. Calls under
+    /// way end by themselves, and so do the leases of its sessions: close those first where others wait for them.
     pub fn close(&self) {
         self.channel.close();
+        self.watches.close();
     }
 
     /// The way to the cluster, for streams.
     pub(crate) fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// The streams that its watches share.
+    pub(crate) fn watches(&self) -> &Lines {
+        &self.watches
     }
 
     /// What stands before every key.

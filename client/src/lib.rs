@@ -42,6 +42,12 @@
 //!         .otherwise([Op::Range(Range::new(KeyRange::key("farewell")))]),
 //! ).await?;
 //! assert!(moved.succeeded);
+//!
+//! // Every change from now on, through everything that passes by itself.
+//! let watcher = client.watch(Watch::new(KeyRange::prefix("gree"))).await?;
+//! client.put("greeting", "good night").await?;
+//! let notice = watcher.next().await?.expect("nobody has cancelled it");
+//! assert!(matches!(notice, Notice::Events { .. }));
 //! # Ok(())
 //! # }
 //! ```
@@ -51,6 +57,12 @@
 //! An [`Error`] says what kind it is, the server's own text, and, which is what matters after a write, its [`Outcome`]: `NotApplied`
 //! or `Unknown`. The client itself sends again only what surely did not run, until the deadline; so what comes back as `Unknown` was
 //! sent once.
+//!
+//! # When a watch is cut off
+//!
+//! A [`Watcher`] says so ([`Notice::Disconnected`]), connects again and goes on after the last change that it handed out. When the history
+//! in between was compacted, or the cluster was restored from a snapshot, it tells the state instead ([`Notice::Reset`]), or what
+//! differs ([`Notice::Diff`]). It is never silently behind: [`Watcher::lag`] says how old its knowledge is.
 //!
 //! # What it costs to hold
 //!
@@ -70,6 +82,7 @@ mod options;
 mod session;
 mod txn;
 mod verdict;
+mod watch;
 
 pub use bytes;
 pub use client::Client;
@@ -92,3 +105,6 @@ pub use session::Session;
 pub use session::tenure::{Loss, SessionState};
 pub use txn::compare::{Compare, Operand, Relation};
 pub use txn::{Op, OpResult, Txn, TxnResult};
+pub use watch::notice::{Event, EventKind, Lag, Notice, ResetCause};
+pub use watch::watcher::Watcher;
+pub use watch::{OnGap, Watch};

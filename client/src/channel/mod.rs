@@ -149,6 +149,11 @@ impl Channel {
         Ok(stream::halves(stream, rpc.effect, origin))
     }
 
+    /// How many endpoints there are.
+    pub(crate) fn endpoints(&self) -> usize {
+        self.ring.endpoints()
+    }
+
     /// Refuses every later call.
     pub(crate) fn close(&self) {
         self.ring.close();
@@ -202,7 +207,7 @@ impl Channel {
         }
         if let Some(connection) = &last.connection
             && connection.heard() == last.heard
-            && self.ring.has_others()
+            && self.ring.endpoints() > 1
         {
             // Not a word since: the connection's own pings may need longer to be sure, the next call goes elsewhere.
             self.ring.eject(connection);
@@ -211,7 +216,7 @@ impl Channel {
     }
 
     /// The deadline passed without an attempt: why is known to the ring.
-    fn late(&self) -> Failure {
+    pub(crate) fn late(&self) -> Failure {
         let unreachable = self.ring.last_failure();
         unreachable.unwrap_or(Failure::Late { sent: false })
     }

@@ -159,9 +159,9 @@ impl Ring {
         }
     }
 
-    /// There is another endpoint to go to.
-    pub(super) fn has_others(&self) -> bool {
-        self.state.lock().endpoints.len() > 1
+    /// How many there are.
+    pub(super) fn endpoints(&self) -> usize {
+        self.state.lock().endpoints.len()
     }
 
     /// Every later call is refused; streams that are open live on.

@@ -65,10 +65,17 @@ impl<A: Message + Default> Receiver<A> {
             Err(failure) => Err(self.origin.error(failure, self.effect)),
         }
     }
+}
 
-    /// Gives the stream up for its silence. Where there are other endpoints, what is opened next goes to one of them.
-    pub(crate) fn blame(self) {
-        if self.origin.ring.has_others() {
+impl<A> Receiver<A> {
+    /// The endpoint at the other end, as the options name it.
+    pub(crate) fn endpoint(&self) -> &str {
+        self.origin.connection.name()
+    }
+
+    /// What came, or did not come, is the endpoint's fault. Where there are others, what is opened next goes to one of them.
+    pub(crate) fn blame(&self) {
+        if self.origin.ring.endpoints() > 1 {
             self.origin.ring.eject(&self.origin.connection);
         }
     }

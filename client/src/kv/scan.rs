@@ -124,6 +124,11 @@ impl Scanner {
         self.scan.revision
     }
 
+    /// The last page was handed out, and it was seen to be the last.
+    pub(crate) fn is_done(&self) -> bool {
+        !self.more && self.page.len() == 0
+    }
+
     /// Ends the scan: nothing more comes.
     pub fn cancel(&mut self) {
         self.page = Vec::new().into_iter();

@@ -1,5 +1,6 @@
 //! The client against servers that do exactly what a script says: every way in which a call can end, and what the client
-//! makes of it. `fake` breaks frames, `member` answers methods; the other files are the tests.
+//! makes of it. `fake` breaks frames, `member` answers methods, `puppet` has streams that the test plays;
+//! the other files are the tests.
 
 mod connection;
 mod fake;
@@ -7,5 +8,7 @@ mod lock;
 mod member;
 mod outcomes;
 mod property;
+mod puppet;
 mod scan;
 mod session;
+mod watch;
