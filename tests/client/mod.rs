@@ -13,6 +13,7 @@ mod relay;
 mod scan;
 mod session;
 mod txn;
+mod watch;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -43,7 +43,7 @@ pub struct Watch {
     pub keys: KeyRange,
     /// The first revision to tell of; 0 for whatever comes after the watch was made.
     pub start_revision: i64,
-    /// Begin with the keys as they are, as a `Reset`. `start_revision` must be 0.
+    /// Begin with the keys as they are when the first notice is asked for, as a `Reset`. `start_revision` must be 0.
     pub state_first: bool,
     /// Tell the key as it was before, too.
     pub prev_kv: bool,
