@@ -1,7 +1,8 @@
 //! kill -9 under load, over and over: every acknowledged write is there afterwards with its revision, a txn is there
 //! whole or not at all, and no revision is given twice. `KEYSTEAD_CRASH_CYCLES` or `KEYSTEAD_TEST_LONG`
-//! make the run longer;
-//! `KEYSTEAD_SEED` replays the moments of the kills. A kill proves recovery, not fsync: the page cache survives it.
+//! make the run longer; `KEYSTEAD_SEED` replays the moments of the kills. With tiny limits it goes on until the log was
+//! purged, a segment recycled, the store flushed, compacted and defragmented and the index saved, and fails without. A kill
+//! proves recovery, not fsync: the page cache survives it.
 
 use std::collections::HashMap;
 use std::env;
@@ -13,40 +14,33 @@ use keystead_proto::etcdserverpb::{
     CompactionRequest, DefragmentRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
     request_op::Request,
 };
-use keystead_tests::{Kind, Random, Server, Unary};
+use keystead_tests::{Kind, Random, Server, Sights, TINY_LIMITS, Unary};
 use tonic::transport::Channel;
 
 const CYCLES: u64 = 60;
 const LONG_CYCLES: u64 = 1000;
 const WRITERS: u64 = 8;
+/// A run with tiny limits has at most so many times its cycles to see everything happen.
+const MORE_CYCLES: u64 = 5;
 /// A small store must be back within this.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
-/// Limits so small that segments are recycled, the ring trimmed and the index saved many times in a run.
-const TINY_LIMITS: [&str; 10] = [
-    "--wal-segment-bytes",
-    "65536",
-    "--ring-bytes",
-    "16384",
-    "--flush-interval",
-    "10ms",
-    "--flush-bytes",
-    "16384",
-    "--checkpoint-interval",
-    "1s",
-];
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_load_loses_no_acknowledged_write() {
-    kill_and_check(&[]).await;
+    kill_and_check(&[], |_| true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_load_loses_nothing_with_tiny_limits_either() {
-    kill_and_check(&TINY_LIMITS).await;
+    let all_happened = |happened: &[Count]| happened.iter().all(|(_, count)| *count > 0);
+    kill_and_check(&TINY_LIMITS, all_happened).await;
 }
 
-async fn kill_and_check(limits: &[&str]) {
+/// How often something was seen to happen, by name.
+type Count = (&'static str, u64);
+
+/// Runs its cycles, and more until what happened is `enough`.
+async fn kill_and_check(limits: &[&str], enough: fn(&[Count]) -> bool) {
     let number = |name: &str| {
         env::var(name)
             .ok()
@@ -69,8 +63,17 @@ async fn kill_and_check(limits: &[&str]) {
     let mut server = server.expect("only etcd may be missing");
     let mut ledger = Ledger::default();
     let mut slowest = Duration::ZERO;
-    for cycle in 0..cycles {
-        let writes = load_and_kill(&mut server, cycle, &mut random).await;
+    let mut sights = Sights::default();
+    let compactions = Arc::new(AtomicU64::new(0));
+    let happened = |sights: &Sights| {
+        let mut counts = sights.counts().to_vec();
+        counts.push(("physical compactions", compactions.load(Relaxed)));
+        counts
+    };
+    let mut cycle = 0;
+    while cycle < cycles || (cycle < MORE_CYCLES * cycles && !enough(&happened(&sights))) {
+        let writes = load_and_kill(&mut server, cycle, &compactions, &mut random).await;
+        sights.look(&server.directory().join("data"));
         let begin = Instant::now();
         server.restart().await;
         slowest = slowest.max(begin.elapsed());
@@ -81,12 +84,15 @@ async fn kill_and_check(limits: &[&str]) {
         );
         ledger.add(cycle, writes);
         ledger.check(&server, &format!("c{cycle}/"), cycle).await;
+        cycle += 1;
     }
-    ledger.check(&server, "c", cycles).await;
+    ledger.check(&server, "c", cycle).await;
+    let happened = happened(&sights);
     println!(
-        "{} acknowledged writes are all there; slowest recovery {slowest:?}",
+        "{} acknowledged writes are all there after {cycle} kills; slowest recovery {slowest:?}; {happened:?}",
         ledger.acknowledged.len()
     );
+    assert!(enough(&happened), "the run proves little: {happened:?}");
     assert!(
         ledger.acknowledged.len() as u64 > cycles,
         "the load was no load"
@@ -183,7 +189,12 @@ async fn read(server: &Server, prefix: &str) -> (HashMap<String, i64>, i64) {
 }
 
 /// Writers until the kill; gives what they were told is done.
-async fn load_and_kill(server: &mut Server, cycle: u64, random: &mut Random) -> Writes {
+async fn load_and_kill(
+    server: &mut Server,
+    cycle: u64,
+    compactions: &Arc<AtomicU64>,
+    random: &mut Random,
+) -> Writes {
     let stop = Arc::new(AtomicBool::new(false));
     let newest = Arc::new(AtomicU64::new(0));
     let channel = server.channel();
@@ -197,7 +208,7 @@ async fn load_and_kill(server: &mut Server, cycle: u64, random: &mut Random) -> 
             ))
         })
         .collect();
-    let upkeep = tokio::spawn(upkeep(channel, cycle, newest));
+    let upkeep = tokio::spawn(upkeep(channel, cycle, newest, compactions.clone()));
     tokio::time::sleep(Duration::from_millis(20 + random.below(250))).await;
     server.kill();
     stop.store(true, Relaxed);
@@ -254,18 +265,17 @@ async fn write(
 }
 
 /// Compactions in every cycle and a defragmentation in some, so that kills fall into them too.
-async fn upkeep(channel: Channel, cycle: u64, newest: Arc<AtomicU64>) {
+async fn upkeep(channel: Channel, cycle: u64, newest: Arc<AtomicU64>, compactions: Arc<AtomicU64>) {
     loop {
         tokio::time::sleep(Duration::from_millis(30)).await;
         let revision = newest.load(Relaxed) as i64;
         if revision > 0 {
-            CompactionRequest {
+            let compaction = CompactionRequest {
                 revision,
-                physical: false,
-            }
-            .send(channel.clone())
-            .await
-            .ok();
+                physical: true,
+            };
+            let done = compaction.send(channel.clone()).await.is_ok();
+            compactions.fetch_add(done.into(), Relaxed);
         }
         if cycle.is_multiple_of(3) {
             DefragmentRequest {}.send(channel.clone()).await.ok();

@@ -3,13 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use keystead_tests::Random;
+use keystead_tests::{Random, Sights, TINY_LIMITS};
 
 use super::disk::OnLossyDisk;
 use super::ledger::Ledger;
 use super::load::{Load, Round};
-use super::sights::Sights;
-use super::{TINY_LIMITS, seed, times};
+use super::{seed, times};
 
 const CUTS: u64 = 200;
 const FIRST_CUTS: u64 = 12;
@@ -47,16 +46,12 @@ async fn a_power_cut_under_load_loses_no_acknowledged_write() {
         let channel = member.server.channel();
         ledger.settle(round, &channel, &mut random).await;
     }
-    let counts = [
+    let mut counts = vec![
         ("acknowledged writes, all there", ledger.acknowledged),
         ("equal hashes", ledger.hashes_compared),
         ("physical compactions", compactions),
-        ("purges", sights.purges),
-        ("recycled segments", sights.recycled_segments),
-        ("rounds with flushes", sights.flushes),
-        ("rounds with checkpoints", sights.checkpoints),
-        ("defragmentations", sights.defragmentations),
     ];
+    counts.extend(sights.counts());
     println!(
         "{cuts} power cuts in {:?}, slowest start {slowest:?}: {counts:?}",
         begin.elapsed()

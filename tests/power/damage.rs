@@ -6,11 +6,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keystead_tests::{Random, Server};
+use keystead_tests::{Random, Server, TINY_LIMITS};
 
 use super::ledger::{Finding, Ledger};
 use super::load::Load;
-use super::{TINY_LIMITS, seed, times};
+use super::{seed, times};
 
 const FLIPS: u64 = 40;
 const ROUNDS: u64 = 3;

@@ -5,12 +5,12 @@
 use std::time::{Duration, Instant};
 
 use keystead_lossyfs::{Errno, Fault};
-use keystead_tests::Random;
+use keystead_tests::{Random, TINY_LIMITS};
 
 use super::disk::OnLossyDisk;
 use super::ledger::Ledger;
 use super::load::Load;
-use super::{TINY_LIMITS, seed, times};
+use super::{seed, times};
 
 const FAULTS: u64 = 25;
 /// A fault falls on one of so many operations after the start began; starting alone takes about twenty.

@@ -12,24 +12,9 @@ mod faults;
 mod ledger;
 mod load;
 mod model;
-mod sights;
 
 use std::env;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Limits so small that all that a member does now and then it does in every run of a fraction of a second.
-const TINY_LIMITS: [&str; 10] = [
-    "--wal-segment-bytes",
-    "65536",
-    "--ring-bytes",
-    "16384",
-    "--flush-interval",
-    "10ms",
-    "--flush-bytes",
-    "16384",
-    "--checkpoint-interval",
-    "50ms",
-];
 
 /// The run's seed, printed so that it can be given again.
 fn seed() -> u64 {

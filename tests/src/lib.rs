@@ -4,11 +4,27 @@
 mod random;
 mod server;
 mod session;
+mod sights;
 mod unary;
 mod watch;
 
 pub use random::Random;
 pub use server::{Kind, Server, oracle};
 pub use session::{Session, on_both};
+pub use sights::Sights;
 pub use unary::Unary;
 pub use watch::WatchStream;
+
+/// Limits so small that all that a member does now and then it does in every run of a fraction of a second.
+pub const TINY_LIMITS: [&str; 10] = [
+    "--wal-segment-bytes",
+    "65536",
+    "--ring-bytes",
+    "16384",
+    "--flush-interval",
+    "10ms",
+    "--flush-bytes",
+    "16384",
+    "--checkpoint-interval",
+    "50ms",
+];

@@ -1,5 +1,5 @@
-//! What can be seen of a member's work in the names and sizes of its files. `cuts` counts with it, between a kill and the
-//! next start, that all happened that should not lose anything.
+//! What can be seen of a member's work in the names and contents of its files. Loops of kills and power cuts count with it,
+//! between the end of a member and its next start, that all happened that should not lose anything.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,14 +7,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// How often each thing was seen to have happened since the look before.
+/// In how many looks each thing was seen to have happened since the look before.
 #[derive(Default)]
 pub struct Sights {
-    pub purges: u64,
-    pub recycled_segments: u64,
-    pub flushes: u64,
-    pub checkpoints: u64,
-    pub defragmentations: u64,
+    purges: u64,
+    recycled_segments: u64,
+    flushes: u64,
+    checkpoints: u64,
+    defragmentations: u64,
     before: Seen,
 }
 
@@ -29,6 +29,17 @@ struct Seen {
 }
 
 impl Sights {
+    /// Everything that is counted, by name.
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("purges of the log", self.purges),
+            ("recycled segments", self.recycled_segments),
+            ("flushes", self.flushes),
+            ("checkpoints of the index", self.checkpoints),
+            ("defragmentations", self.defragmentations),
+        ]
+    }
+
     /// Looks at a data directory whose member does not run.
     pub fn look(&mut self, data: &Path) {
         let now = Seen::at(data);
