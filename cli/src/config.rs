@@ -70,13 +70,7 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         reported_version: reported_version(given)?,
         keepalive: keepalive(given)?,
         shards: number(given, "shards", 0)?,
-        storage: Storage {
-            wal_segment_bytes: number(given, "wal-segment-bytes", 64 << 20)?,
-            ring_bytes: number(given, "ring-bytes", 32 << 20)?,
-            flush_interval: time(given, "flush-interval", Duration::from_secs(1))?,
-            flush_bytes: number(given, "flush-bytes", 8 << 20)?,
-            checkpoint_interval: time(given, "checkpoint-interval", Duration::from_secs(600))?,
-        },
+        storage: storage(given)?,
         name,
     };
     check_times(heartbeat_ms, election_ms)?;
@@ -87,6 +81,24 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         return Err(Refusal::Invalid(sentence.to_owned()));
     }
     Ok(config)
+}
+
+fn storage(given: &Given) -> Result<Storage, Refusal> {
+    let storage = Storage {
+        wal_segment_bytes: number(given, "wal-segment-bytes", 64 << 20)?,
+        ring_bytes: number(given, "ring-bytes", 32 << 20)?,
+        flush_interval: time(given, "flush-interval", Duration::from_secs(1))?,
+        flush_bytes: number(given, "flush-bytes", 8 << 20)?,
+        unflushed_limit_bytes: number(given, "unflushed-limit-bytes", 64 << 20)?,
+        checkpoint_interval: time(given, "checkpoint-interval", Duration::from_secs(600))?,
+    };
+    if storage.unflushed_limit_bytes < storage.flush_bytes as u64 {
+        return Err(Refusal::Invalid(format!(
+            "--unflushed-limit-bytes[{}] should be at least --flush-bytes[{}]: a flush would never be due",
+            storage.unflushed_limit_bytes, storage.flush_bytes
+        )));
+    }
+    Ok(storage)
 }
 
 fn check_times(heartbeat_ms: u64, election_ms: u64) -> Result<(), String> {
@@ -291,6 +303,7 @@ mod tests {
             (&["--max-concurrent-streams=4294967296"], "out of range"),
             (&["--auto-compaction-mode=never"], "auto-compaction-mode"),
             (&["--reported-version=latest"], "--reported-version"),
+            (&["--unflushed-limit-bytes=1000"], "--unflushed-limit-bytes"),
         ] {
             let (Refusal::Usage(sentence) | Refusal::Invalid(sentence)) =
                 built(words).expect_err("refused");

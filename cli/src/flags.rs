@@ -325,6 +325,13 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag(
         KEYSTEAD,
+        "unflushed-limit-bytes",
+        Kind::Unsigned,
+        "67108864",
+        "Applied writes that may wait for the store's file; room for twice as much is set aside on the disk",
+    ),
+    flag(
+        KEYSTEAD,
         "checkpoint-interval",
         Kind::Duration,
         "10m",

@@ -106,6 +106,8 @@ pub struct Storage {
     pub flush_bytes: usize,
     /// How often the index is saved.
     pub checkpoint_interval: Duration,
+    /// Applied bytes that may wait for the store's file; writes are refused beyond. Room for them is set aside on the disk.
+    pub unflushed_limit_bytes: u64,
 }
 
 /// Compaction by itself, as etcd's `--auto-compaction-mode` and `-retention` say.
@@ -191,6 +193,7 @@ impl Default for Storage {
             flush_interval: Duration::from_secs(1),
             flush_bytes: 8 << 20,
             checkpoint_interval: Duration::from_secs(60),
+            unflushed_limit_bytes: 64 << 20,
         }
     }
 }

@@ -81,6 +81,10 @@ impl Member {
     /// # Errors
     /// [`Refusal::NoSpace`].
     pub fn admit_cost(&self, cost: u64) -> Result<(), Refusal> {
+        if cost > 0 && self.reader.no_space() {
+            // The state would refuse it too; refused here it takes no room in the log.
+            return Err(Refusal::NoSpace);
+        }
         if !self.reader.over_quota(cost) {
             return Ok(());
         }

@@ -188,6 +188,7 @@ fn raft_config(config: &Config, identity: Identity) -> raft::Config {
         wal_dir: config.wal_dir.clone(),
         compaction_batch: config.compaction_batch,
         compaction_pause: config.compaction_pause,
+        unflushed_limit_bytes: config.storage.unflushed_limit_bytes,
         ..raft::Config::at(&config.data_dir, identity, limits)
     }
 }

@@ -15,8 +15,9 @@ pub use sights::Sights;
 pub use unary::Unary;
 pub use watch::WatchStream;
 
-/// Limits so small that all that a member does now and then it does in every run of a fraction of a second.
-pub const TINY_LIMITS: [&str; 10] = [
+/// Limits so small that all that a member does now and then it does in every run of a fraction of a second, and that what
+/// it sets aside on the disk is small too.
+pub const TINY_LIMITS: [&str; 12] = [
     "--wal-segment-bytes",
     "65536",
     "--ring-bytes",
@@ -25,6 +26,8 @@ pub const TINY_LIMITS: [&str; 10] = [
     "10ms",
     "--flush-bytes",
     "16384",
+    "--unflushed-limit-bytes",
+    "4194304",
     "--checkpoint-interval",
     "50ms",
 ];

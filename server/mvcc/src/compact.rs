@@ -95,7 +95,7 @@ impl Flusher {
             return Ok(held);
         }
         let findings = self.find_superseded(target)?;
-        let deleted = self.remove(&findings, target)?;
+        let deleted = self.twice(|flusher| flusher.remove(&findings, target))?;
         self.forget_in_index(&findings.keys, target);
         if findings.finished {
             self.keep_hash();

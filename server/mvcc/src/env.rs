@@ -25,7 +25,16 @@ type Database = heed::Database<'static, heed::types::Bytes, heed::types::Bytes>;
 
 /// LMDB's name for it.
 const DATA_FILE: &str = "data.mdb";
-
+/// A file that is there for a moment, to learn whether there is room.
+const PROBE: &str = "room";
+/// LMDB's page on the machines we run on, and what a change of one entry may cost.
+const PAGE_BYTES: u64 = 4096;
+/// Branch pages and the list of free pages, which a commit writes beside its rows.
+const SLACK_BYTES: u64 = 1 << 20;
+/// LMDB's table of readers; a slot of it is a line of the processor's cache, behind a head with the locks.
+const READERS: &str = "lock.mdb";
+const READER_BYTES: u64 = 64;
+const READERS_HEAD_BYTES: u64 = 1024;
 const DURABLE_KEY: &[u8] = b"durable";
 
 /// LMDB or the file system refused.
@@ -36,7 +45,7 @@ pub enum StorageError {
     Full,
     /// Reading or writing a file failed. After a failed sync only a restart tells what is on the disk.
     #[error("the store's files: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// LMDB found its file or its use wrong.
     #[error("LMDB: {0}")]
     Lmdb(String),
@@ -56,9 +65,18 @@ impl From<heed::Error> for StorageError {
     fn from(error: heed::Error) -> Self {
         match error {
             heed::Error::Mdb(MdbError::MapFull) => Self::Full,
-            heed::Error::Io(error) if is_full(&error) => Self::Full,
-            heed::Error::Io(error) => Self::Io(error),
+            heed::Error::Io(error) => error.into(),
             other => Self::Lmdb(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for StorageError {
+    fn from(error: io::Error) -> Self {
+        if is_full(&error) {
+            Self::Full
+        } else {
+            Self::Io(error)
         }
     }
 }
@@ -68,6 +86,41 @@ fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// LMDB calls a write that the file system took only the first part of an I/O error: it is one, unless there is no room
+/// for `bytes` and what they drag along. Nothing was committed: the pages are written anew by the next transaction.
+fn is_short_write(error: &io::Error, dir: &Path, bytes: u64) -> bool {
+    let eio = rustix::io::Errno::IO.raw_os_error();
+    error.raw_os_error() == Some(eio) && !has_room(dir, 2 * bytes + SLACK_BYTES)
+}
+
+/// Whether the file system, and the quota of its user, let a file in `dir` take this many bytes.
+fn has_room(dir: &Path, bytes: u64) -> bool {
+    let path = dir.join(PROBE);
+    let taken = fs::File::create(&path).and_then(|file| {
+        let flags = rustix::fs::FallocateFlags::empty();
+        Ok(rustix::fs::fallocate(&file, flags, 0, bytes)?)
+    });
+    // What can't be removed goes with the environment.
+    let _ = fs::remove_file(&path);
+    !taken.is_err_and(|error| is_full(&error))
+}
+
+/// Gives the table of readers its room on the disk. It is written through a mapping, where a full disk is no error but the
+/// end of the process.
+fn set_readers_aside(dir: &Path, max_readers: u32) -> Result<(), StorageError> {
+    let table = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join(READERS))?;
+    let bytes = READER_BYTES * u64::from(max_readers) + READERS_HEAD_BYTES;
+    match rustix::fs::fallocate(&table, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        // A file system that can't set room aside goes without.
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        Err(error) => Err(io::Error::from(error).into()),
+    }
 }
 
 /// An open environment. Dropped by its last reader; a retired one then takes its directory with it.
@@ -90,8 +143,9 @@ impl Environment {
     ) -> Result<Self, StorageError> {
         let dir = store_dir.join(number.name());
         fs::create_dir_all(&dir)?;
+        set_readers_aside(&dir, options.max_readers)?;
         let mut open = EnvOpenOptions::new().read_txn_without_tls();
-        open.map_size(options.map_bytes())
+        open.map_size(options.map_size())
             .max_readers(options.max_readers)
             .max_dbs(3);
         // SAFETY: NO_READ_AHEAD and NO_MEM_INIT weaken no guarantee of LMDB's. The file is opened by this process alone:
@@ -179,6 +233,7 @@ impl Environment {
             txn: self.env.write_txn()?,
             env: self,
             scratch: Vec::new(),
+            touched_bytes: 0,
         })
     }
 
@@ -344,6 +399,8 @@ pub(crate) struct Change<'e> {
     txn: RwTxn<'e>,
     env: &'e Environment,
     scratch: Vec<u8>,
+    /// About what the commit writes.
+    touched_bytes: u64,
 }
 
 impl Change<'_> {
@@ -351,6 +408,7 @@ impl Change<'_> {
     pub(crate) fn append(&mut self, row: &Row) -> Result<(), StorageError> {
         row.encode(&mut self.scratch);
         let key = row::revision_key(row.revision);
+        self.touched_bytes += (key.len() + self.scratch.len()) as u64;
         Ok(self
             .env
             .history
@@ -359,6 +417,7 @@ impl Change<'_> {
 
     /// Removes the row of `revision`. Says whether it was there.
     pub(crate) fn remove(&mut self, revision: Revision) -> Result<bool, StorageError> {
+        self.touched_bytes += PAGE_BYTES;
         Ok(self
             .env
             .history
@@ -367,6 +426,7 @@ impl Change<'_> {
 
     /// Writes or removes an entry of a table, by its stored key.
     pub(crate) fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StorageError> {
+        self.touched_bytes += PAGE_BYTES + value.map_or(0, <[u8]>::len) as u64;
         match value {
             Some(value) => {
                 let crc = table_checksum(key, value).to_be_bytes();
@@ -390,6 +450,12 @@ impl Change<'_> {
         self.env
             .meta
             .put(&mut self.txn, DURABLE_KEY, &durable.encode())?;
-        Ok(self.txn.commit()?)
+        let (dir, touched_bytes) = (&self.env.dir, self.touched_bytes);
+        self.txn.commit().map_err(|error| match error.into() {
+            StorageError::Io(error) if is_short_write(&error, dir, touched_bytes) => {
+                StorageError::Full
+            }
+            other => other,
+        })
     }
 }

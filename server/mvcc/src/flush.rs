@@ -29,6 +29,8 @@ pub struct Flusher {
     /// Environments that readers may still use; removed here once they do not.
     pub(crate) retired: Vec<Arc<Environment>>,
     pub(crate) last_env: EnvNumber,
+    /// Flushes may use what is kept of the map.
+    pub(crate) reserve_is_open: bool,
 }
 
 /// What a flush made durable.
@@ -97,7 +99,7 @@ impl Flusher {
             let Some(last) = batch.last().cloned() else {
                 break;
             };
-            flushed.rows += self.write(&batch, &last)?;
+            flushed.rows += self.twice(|flusher| flusher.write(&batch, &last))?;
             flushed.bytes += batch.iter().map(|entry| entry.cost() as u64).sum::<u64>();
             self.publish(batch.len());
             self.trim_ring();
@@ -107,6 +109,35 @@ impl Flusher {
         flushed.position = self.durable.position;
         flushed.applied = self.durable.applied.clone();
         Ok(flushed)
+    }
+
+    /// Lets flushes use what is kept of the map for deletes and compaction. Says whether that is news. A flush that leaves
+    /// twice as much free keeps it again.
+    pub fn open_reserve(&mut self) -> bool {
+        !std::mem::replace(&mut self.reserve_is_open, true)
+    }
+
+    /// Whether flushes may use the reserve.
+    pub fn reserve_is_open(&self) -> bool {
+        self.reserve_is_open
+    }
+
+    /// What is free in the map, the reserve included.
+    pub fn free_in_map(&self) -> u64 {
+        let in_use = self.shared.in_use_bytes.load(Ordering::Relaxed);
+        self.shared.options.map_bytes.saturating_sub(in_use)
+    }
+
+    /// The pages that are free in the data file: with these it need not grow.
+    pub fn free_in_file(&self) -> u64 {
+        let in_use = self.shared.in_use_bytes.load(Ordering::Relaxed);
+        let total = self.shared.total_bytes.load(Ordering::Relaxed);
+        total.saturating_sub(in_use)
+    }
+
+    /// Whether rows of `bytes` leave the reserve untouched, or may take it.
+    fn fits_map(&self, bytes: u64) -> bool {
+        self.reserve_is_open || self.free_in_map() >= self.shared.options.reserve_bytes + bytes
     }
 
     /// The physical compaction's revision: every row that a compaction at it names is gone. -1 before the first.
@@ -126,7 +157,22 @@ impl Flusher {
         state.queue.iter().take_while(fits).cloned().collect()
     }
 
+    /// Tries a transaction again whose writing failed. LMDB says the same of a broken disk and of a full one, and another
+    /// writer may have made room since; a failed transaction left nothing, and the next writes all its pages anew.
+    pub(crate) fn twice<T>(
+        &mut self,
+        transaction: impl Fn(&mut Self) -> Result<T, FlushError>,
+    ) -> Result<T, FlushError> {
+        match transaction(self) {
+            Err(FlushError::Storage(StorageError::Io(_))) => transaction(self),
+            done => done,
+        }
+    }
+
     fn write(&mut self, batch: &[Arc<SealedEntry>], last: &SealedEntry) -> Result<u64, FlushError> {
+        if !self.fits_map(batch.iter().map(|entry| entry.cost() as u64).sum()) {
+            return Err(FlushError::Full);
+        }
         let env = self.env();
         let durable = Durable {
             revision: last.revision,
@@ -147,6 +193,7 @@ impl Flusher {
         self.begin_hash(batch);
         self.adopt(durable);
         self.measure(&env)?;
+        self.reserve_is_open &= self.free_in_map() < 2 * self.shared.options.reserve_bytes;
         Tally::add(&self.shared.tally.flushes, 1);
         Tally::add(&self.shared.tally.rows_flushed, rows);
         Ok(rows)

@@ -241,6 +241,7 @@ pub(crate) fn assemble(
             checkpoints,
             retired: Vec::new(),
             last_env,
+            reserve_is_open: false,
         },
         applied,
         position,

@@ -3,8 +3,11 @@
 /// How large the store's queues, batches and steps may get.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The most that the member lets the data file grow to; the map is four times as large, and sparse.
-    pub quota_bytes: u64,
+    /// The address space of an environment; its file is sparse. Rounded up to 64 KiB.
+    pub map_bytes: u64,
+    /// How much of the map only deletes and compaction may use, once the flusher was told to
+    /// [open it](crate::Flusher::open_reserve): LMDB fails deletes too when its map is full.
+    pub reserve_bytes: u64,
     /// Recent rows kept in RAM once they are durable. What is not durable is kept beyond this bound.
     pub ring_bytes: usize,
     /// The rows and table changes of one flush transaction; an entry is never split. LMDB allocates each dirty page.
@@ -24,7 +27,8 @@ const GIB: u64 = 1 << 30;
 impl Default for Options {
     fn default() -> Self {
         Self {
-            quota_bytes: 2 * GIB,
+            map_bytes: 16 * GIB,
+            reserve_bytes: 128 << 20,
             ring_bytes: 32 << 20,
             flush_txn_bytes: 16 << 20,
             compact_step_rows: 4096,
@@ -36,9 +40,14 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The address space of an environment. LMDB fails deletes too once it is full, so the quota stays far below.
-    pub(crate) fn map_bytes(&self) -> usize {
-        let bytes = self.quota_bytes.saturating_mul(4).clamp(16 * GIB, 16 << 40);
-        usize::try_from(bytes.next_multiple_of(GIB)).unwrap_or(usize::MAX & !0xffff)
+    /// The map for a member with this quota, four times as large and at least 16 GiB; for 1 TiB without one.
+    pub fn map_for_quota(quota_bytes: Option<u64>) -> u64 {
+        let quota = quota_bytes.unwrap_or(1 << 40);
+        quota.saturating_mul(4).clamp(16 * GIB, 16 << 40)
+    }
+
+    /// The map as LMDB takes it, in whole pages of any size.
+    pub(crate) fn map_size(&self) -> usize {
+        usize::try_from(self.map_bytes.next_multiple_of(64 << 10)).unwrap_or(usize::MAX & !0xffff)
     }
 }

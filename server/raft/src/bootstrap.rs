@@ -8,6 +8,7 @@ use std::sync::Arc;
 use keystead_mvcc::{self as mvcc, Store};
 use keystead_state::{Reader, State};
 
+use crate::ballast::Ballast;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::log_storage;
@@ -44,6 +45,29 @@ pub enum StartError {
     /// The system has no thread to give.
     #[error("no thread could be started: {0}")]
     Thread(std::io::Error),
+    /// The log needs a new segment, and there is no room for it, nor a ballast any more.
+    #[error(
+        "no space is left on the disk for the log: free some, and start again. What was acknowledged is there"
+    )]
+    NoSpace,
+}
+
+impl StartError {
+    /// Whether there was no space on the disk.
+    fn wants_space(&self) -> bool {
+        let full = |error: &std::io::Error| {
+            use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+            matches!(error.kind(), StorageFull | QuotaExceeded)
+        };
+        match self {
+            Self::DataDir(DataDirError::Io { source, .. })
+            | Self::Log(wal::OpenError::Io { source, .. }) => full(source),
+            Self::Store(mvcc::OpenError::Storage { error, .. }) => {
+                matches!(error, mvcc::StorageError::Full)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<Unreadable> for StartError {
@@ -51,9 +75,6 @@ impl From<Unreadable> for StartError {
         Self::Unreadable(unreadable.to_string())
     }
 }
-
-/// What the store's file may grow to where the member has no quota; the map is four times as large.
-const UNLIMITED_BYTES: u64 = 1 << 40;
 
 /// A member's parts, opened and of one piece. Nothing of the log was applied yet.
 pub(crate) struct Parts {
@@ -70,8 +91,23 @@ pub(crate) struct Parts {
     pub(crate) note: Option<Note>,
 }
 
-/// Opens the parts of the member's data directory, making them when it is fresh.
+/// Opens the parts of the member's data directory, making them when it is fresh. On a full disk the ballast goes.
 pub(crate) fn open(config: &Config) -> Result<Parts, StartError> {
+    match open_parts(config) {
+        Err(error) if error.wants_space() && ballast(config).release() => {
+            tracing::warn!(%error, "no space is left: starting again without the ballast");
+            open_parts(config)
+        }
+        opened => opened,
+    }
+}
+
+/// The ballast of the member's data directory.
+pub(crate) fn ballast(config: &Config) -> Ballast {
+    Ballast::of(&config.data_dir, config.ballast_bytes())
+}
+
+fn open_parts(config: &Config) -> Result<Parts, StartError> {
     let data_dir = DataDir::open(&config.data_dir, config.identity)?;
     let files = Arc::new(
         wal::Disk::open(&wal_dir(config, &data_dir)?)
@@ -83,9 +119,10 @@ pub(crate) fn open(config: &Config) -> Result<Parts, StartError> {
     };
     let (wal, recovered) = Wal::open(files, options)?;
     let options = mvcc::Options {
-        quota_bytes: config.limits.quota().unwrap_or(UNLIMITED_BYTES),
         ring_bytes: config.ring_bytes,
         compact_step_rows: config.compaction_batch,
+        map_bytes: config.map_bytes,
+        reserve_bytes: config.flush_reserve_bytes(),
         ..mvcc::Options::default()
     };
     let opened = Store::open(&data_dir.store(), &options)?;

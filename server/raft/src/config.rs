@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use keystead_mvcc as mvcc;
 use keystead_state::Limits;
 
 use crate::data_dir::Identity;
+use crate::proposer::ENTRY_BYTES;
 
 /// How one member of a cluster runs.
 #[derive(Debug, Clone)]
@@ -33,8 +35,11 @@ pub struct Config {
     pub flush_interval: Duration,
     /// A flush starts early when this much waits for it.
     pub flush_bytes: u64,
-    /// Proposals are refused while more than this waits for a flush.
+    /// Proposals are refused while more than this waits for a flush. What is set aside for the time when the disk is full
+    /// is made large enough for it.
     pub unflushed_limit_bytes: u64,
+    /// How large the store's file may get; a limit of LMDB's, far above the quota.
+    pub map_bytes: u64,
     /// How often the index is written down so that a start is fast.
     pub checkpoint_interval: Duration,
     /// Revisions that one step of physical compaction removes.
@@ -59,10 +64,22 @@ impl Config {
             flush_interval: Duration::from_secs(1),
             flush_bytes: 8 << 20,
             unflushed_limit_bytes: 64 << 20,
+            map_bytes: mvcc::Options::map_for_quota(limits.quota()),
             checkpoint_interval: Duration::from_secs(600),
             compaction_batch: 10_000,
             compaction_pause: Duration::from_millis(10),
         }
+    }
+
+    /// What the store may need to write all that may wait for a flush: beside the limit there is an entry that is being
+    /// written to the log and one that is being applied, and a row just above half a page takes a whole one.
+    pub(crate) fn flush_reserve_bytes(&self) -> u64 {
+        2 * (self.unflushed_limit_bytes + 2 * ENTRY_BYTES as u64)
+    }
+
+    /// The room on the disk that is set aside: that, and the log's next segment.
+    pub(crate) fn ballast_bytes(&self) -> u64 {
+        self.wal_segment_bytes + self.flush_reserve_bytes()
     }
 
     /// How long a proposal may take before its outcome is reported as unknown; etcd's rule.

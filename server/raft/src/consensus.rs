@@ -21,6 +21,7 @@ use crate::proposer::Queue;
 use crate::reads::{self, Reads};
 use crate::replies::Waiters;
 use crate::sink::{Observer, ReplySink};
+use crate::space;
 use crate::standing::Standing;
 use crate::status::{Counters, Status};
 use crate::type_config::Raft;
@@ -37,7 +38,7 @@ pub(crate) struct Member {
     raft: Raft,
     pub(crate) reads: Reads,
     flusher: flusher::Handle,
-    wal: Arc<Wal>,
+    pub(crate) wal: Arc<Wal>,
     store: keystead_mvcc::Store,
     unflushed_limit_bytes: u64,
     core: Mutex<Option<(oneshot::Sender<Stop>, thread::JoinHandle<()>)>>,
@@ -70,13 +71,17 @@ impl Consensus {
         } = bootstrap::open(&config)?;
         let standing = Arc::new(Standing::default());
         let log = LogStorage::new(wal.clone(), &recovered, standing.clone())?;
-        let (synced, written) = (wal.clone(), wal.clone());
+        let (synced, written, short) = (wal.clone(), wal.clone(), wal.clone());
+        let queue = Queue::new(config.proposal_deadline());
+        let member_id = config.identity.member_id;
         let surroundings = Surroundings {
             standing: standing.clone(),
             store: store.clone(),
             synced: Arc::new(move || log_storage::synced(&synced)),
             log_bytes: Arc::new(move || written.counters().bytes),
             long_before: wal.first_within(config.wal_retained_bytes).unwrap_or(0),
+            log_wants_space: Arc::new(move || short.wants_space()),
+            no_space: space::alarm(reader.clone(), queue.clone(), member_id),
         };
         let flushing = flusher::start(flusher, flushed, note.clone(), &config, surroundings)
             .map_err(StartError::Thread)?;
@@ -91,7 +96,6 @@ impl Consensus {
             handle.clone(),
             wal.clone(),
         );
-        let queue = Queue::new(config.proposal_deadline());
         let (reads, rounds) = reads::channel();
         let unflushed_limit_bytes = config.unflushed_limit_bytes;
         let Running { raft, stop, thread } = core::start(Core {
@@ -127,15 +131,16 @@ impl Consensus {
     /// [`Refusal::NoLeader`] say that it was not proposed; after [`Refusal::Timeout`], [`Refusal::LeaderChanged`] and
     /// [`Refusal::Stopped`] it may have been applied, or may yet be.
     pub fn propose(&self, sink: &Arc<dyn ReplySink>, batch: Vec<(u64, Record)>) {
-        if self.0.standing.unflushed_bytes() > self.0.unflushed_limit_bytes {
-            let tokens = batch.into_iter().map(|(token, _)| token).collect();
-            return Waiters {
-                sink: sink.clone(),
-                tokens,
-            }
-            .refuse(&Refusal::TooManyRequests);
+        let unflushed = self.0.standing.unflushed_bytes();
+        if let Some(room) = self.0.unflushed_limit_bytes.checked_sub(unflushed) {
+            return self.0.queue.push(sink, batch, room);
         }
-        self.0.queue.push(sink, batch);
+        let tokens = batch.into_iter().map(|(token, _)| token).collect();
+        Waiters {
+            sink: sink.clone(),
+            tokens,
+        }
+        .refuse(&Refusal::TooManyRequests);
     }
 
     /// Proposes one record and waits for its outcome.

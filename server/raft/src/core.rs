@@ -31,6 +31,9 @@ use crate::wal::Wal;
 
 /// How long a clean stop waits for what was proposed before it.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a start waits for space after the ballast is gone, and how often it looks.
+const SPACE_PATIENCE: Duration = Duration::from_secs(2);
+const SPACE_STEP: Duration = Duration::from_millis(50);
 
 /// How a member is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +109,11 @@ impl Core {
             self.observer,
             leading_sender,
         ));
-        if let Err(error) = lead(&raft, &self.config, &self.standing, leading).await {
+        let led = tokio::select! {
+            led = lead(&raft, &self.config, &self.standing, leading) => led,
+            () = lacks_space(&self.wal, self.config.flush_interval) => Err(StartError::NoSpace),
+        };
+        if let Err(error) = led {
             return drop(started.send(Err(error)));
         }
         tokio::spawn(self.rounds.run(raft.clone()));
@@ -176,6 +183,13 @@ async fn lead(
     tokio::select! {
         led = leading.wait_for(Option::is_some) => led.map(|_| ()).map_err(failed),
         reason = ended(raft) => Err(StartError::Core(reason)),
+    }
+}
+
+/// Returns when the log has waited for space for longer than the flusher needs to give it the ballast.
+async fn lacks_space(wal: &Wal, flush_interval: Duration) {
+    while wal.wants_space_for() < flush_interval + SPACE_PATIENCE {
+        tokio::time::sleep(SPACE_STEP).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! <dir>/            0700
 //!   LOCK            locked by the running member (flock)
 //!   FORMAT          which layout, which cluster and which member; written once
+//!   BALLAST         room set aside; see `ballast`
 //!   wal/            the write-ahead log
 //!   store/          the multi-version store
 //! ```

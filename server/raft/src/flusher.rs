@@ -17,9 +17,11 @@ use keystead_mvcc::{self as mvcc, CompactStep, Copied, FlushError, Import, Impor
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::bootstrap;
 use crate::config::Config;
 use crate::core::halt;
 use crate::priority::give_way;
+use crate::space::{Alarm, Space};
 use crate::standing::{Position, Standing, position_after};
 use crate::stored::Note;
 
@@ -170,6 +172,10 @@ pub(crate) struct Surroundings {
     pub(crate) log_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// How much of the log is to be purged, if the store has it, because it was long when it was opened.
     pub(crate) long_before: Position,
+    /// Whether the log could not make its next segment for want of space.
+    pub(crate) log_wants_space: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The member's alarm.
+    pub(crate) no_space: Alarm,
 }
 
 /// Starts the thread. `flushed` and `note` tell of the last flush before.
@@ -201,8 +207,15 @@ pub(crate) fn start(
             keep_bytes: config.wal_retained_bytes,
             marks: VecDeque::new(),
             // Else a member that is restarted often would never purge.
-            purgeable: surroundings.long_before.min(flushed),
+            purgeable: (surroundings.long_before.min(flushed), 0),
+            told: (0, 0),
+            step_bytes: config.wal_segment_bytes,
         },
+        space: Space::new(
+            bootstrap::ballast(config),
+            config.flush_reserve_bytes(),
+            surroundings.no_space.clone(),
+        ),
         interval: config.flush_interval,
         checkpoint_interval: config.checkpoint_interval,
         compaction_pause: config.compaction_pause,
@@ -240,6 +253,7 @@ struct Task {
     checkpoint_interval: Duration,
     compaction_pause: Duration,
     retention: Retention,
+    space: Space,
     flushed: Position,
     last_try: Instant,
     checkpointed: Instant,
@@ -311,7 +325,7 @@ impl Task {
 
     fn flush_and_report(&mut self) {
         if let Err(error) = self.flush() {
-            tracing::error!(%error, "a flush failed; it is tried again");
+            tracing::debug!(%error, "a flush failed; it is tried again");
             thread::sleep(RETRY);
         }
     }
@@ -332,19 +346,33 @@ impl Task {
             .standing
             .applied()
             .min((self.surroundings.synced)());
+        if (self.surroundings.log_wants_space)() {
+            self.space.ran_out(&mut self.flusher);
+        }
         if bound <= self.flushed {
+            self.space.tend(&self.flusher);
             return Ok(());
         }
-        let flushed = told(self.flusher.flush(bound))?;
+        let mut flushed = self.flusher.flush(bound);
+        while matches!(flushed, Err(FlushError::Full)) && self.space.ran_out(&mut self.flusher) {
+            flushed = self.flusher.flush(bound);
+        }
+        let flushed = told(flushed)?;
+        if !(self.surroundings.log_wants_space)() {
+            self.space.went_through(&self.flusher);
+        }
         self.flushed = flushed.position;
         // A compaction may have been among it.
         self.next_step.get_or_insert_with(Instant::now);
         if let Some(applied) = flushed.applied {
             *self.shared.last_flush.lock() = Some(Note::decode(applied).map_err(io::Error::other)?);
         }
-        let purgeable = self
-            .retention
-            .purgeable(self.flushed, (self.surroundings.log_bytes)());
+        let log_bytes = (self.surroundings.log_bytes)();
+        let purgeable = if self.space.is_scarce() {
+            self.retention.all(self.flushed, log_bytes)
+        } else {
+            self.retention.purgeable(self.flushed, log_bytes)
+        };
         self.purgeable
             .send_if_modified(|known| std::mem::replace(known, purgeable) != purgeable);
         Ok(())
@@ -359,6 +387,11 @@ impl Task {
                 self.next_step = Some(Instant::now() + FLUSH_SPACING);
             }
             Ok(_) => self.next_step = Some(Instant::now() + self.compaction_pause),
+            Err(FlushError::Full) => {
+                let again = self.space.ran_out(&mut self.flusher);
+                let pause = if again { Duration::ZERO } else { RETRY };
+                self.next_step = Some(Instant::now() + pause);
+            }
             Err(error) => {
                 must_end(&error);
                 tracing::error!(%error, "a step of compaction failed; it is tried again");
@@ -418,7 +451,10 @@ fn must_end(error: &FlushError) {
 }
 
 fn told<T>(result: Result<T, FlushError>) -> io::Result<T> {
-    result.inspect_err(must_end).map_err(io::Error::other)
+    result.inspect_err(must_end).map_err(|error| match error {
+        FlushError::Full => io::Error::new(io::ErrorKind::StorageFull, error),
+        other => io::Error::other(other),
+    })
 }
 
 /// Chooses what to purge: everything that the store has, save the newest bytes of the log.
@@ -426,19 +462,40 @@ struct Retention {
     keep_bytes: u64,
     /// A position that the store has, and the bytes of the log when it was reached; oldest first.
     marks: VecDeque<(Position, u64)>,
-    purgeable: Position,
+    /// The last mark that is old enough.
+    purgeable: (Position, u64),
+    /// The last that was worth a purge.
+    told: (Position, u64),
+    /// A segment of the log: as many bytes are worth a purge.
+    step_bytes: u64,
 }
 
 impl Retention {
+    /// The least entries that a purge is worth: each is a record in the log, and a few messages in openraft.
+    const STEP: Position = 256;
+
+    /// How far to purge, in steps that are worth it.
     fn purgeable(&mut self, flushed: Position, log_bytes: u64) -> Position {
         self.marks.push_back((flushed, log_bytes));
         while let Some(&(position, at)) = self.marks.front()
             && log_bytes - at >= self.keep_bytes
         {
-            self.purgeable = position;
+            self.purgeable = (position, at);
             self.marks.pop_front();
         }
-        self.purgeable
+        let (position, at) = self.purgeable;
+        if position - self.told.0 >= Self::STEP || at - self.told.1 >= self.step_bytes {
+            self.told = self.purgeable;
+        }
+        self.told.0
+    }
+
+    /// On a full disk nothing is kept that the store has.
+    fn all(&mut self, flushed: Position, log_bytes: u64) -> Position {
+        self.marks.clear();
+        self.purgeable = (flushed, log_bytes);
+        self.told = self.purgeable;
+        flushed
     }
 }
 
@@ -451,7 +508,9 @@ mod tests {
         let mut retention = Retention {
             keep_bytes: 100,
             marks: VecDeque::new(),
-            purgeable: 3,
+            purgeable: (3, 0),
+            told: (3, 0),
+            step_bytes: 1,
         };
         let steps = [
             (5, 40, 3),
@@ -468,5 +527,31 @@ mod tests {
                 "at {flushed}"
             );
         }
+    }
+
+    #[test]
+    fn a_purge_is_worth_many_entries_or_a_segment_and_on_a_full_disk_it_is_always() {
+        let mut retention = Retention {
+            keep_bytes: 0,
+            marks: VecDeque::new(),
+            purgeable: (0, 0),
+            told: (0, 0),
+            step_bytes: 1000,
+        };
+        let steps = [
+            (255, 10, 0),
+            (256, 20, 256),
+            (300, 1019, 256),
+            (301, 1020, 301),
+        ];
+        for (flushed, log_bytes, expected) in steps {
+            assert_eq!(
+                retention.purgeable(flushed, log_bytes),
+                expected,
+                "at {flushed}"
+            );
+        }
+        assert_eq!(retention.all(302, 1021), 302);
+        assert_eq!(retention.purgeable(303, 1022), 302);
     }
 }

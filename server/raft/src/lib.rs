@@ -12,6 +12,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod ballast;
 mod bootstrap;
 mod config;
 mod consensus;
@@ -30,6 +31,7 @@ mod replies;
 mod runtime;
 mod sink;
 mod snapshot;
+mod space;
 mod standing;
 mod status;
 mod stored;

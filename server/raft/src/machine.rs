@@ -173,7 +173,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let note = self.flusher.flush().await?;
+        let note = match (self.flusher.flush().await, self.flusher.last_flush()) {
+            // A full disk: the flush before is a snapshot too.
+            (Err(error), Some(last)) if error.kind() == io::ErrorKind::StorageFull => last,
+            (flushed, _) => flushed?,
+        };
         Ok(snapshot::of(&self.store, note))
     }
 }

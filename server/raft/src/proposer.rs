@@ -24,7 +24,7 @@ use crate::type_config::{Callback, Proposal, Raft, TypeConfig};
 /// One entry holds at most this many requests: apply of an entry is one step on the core thread.
 const ENTRY_REQUESTS: usize = 512;
 /// And at most about this many bytes, save that a single larger request gets an entry of its own.
-const ENTRY_BYTES: usize = 1 << 20;
+pub(crate) const ENTRY_BYTES: usize = 1 << 20;
 /// What may wait for an entry. At 50,000 requests a second this is a third of a second of work.
 const WAITING_REQUESTS: usize = 16 << 10;
 const WAITING_BYTES: usize = 32 << 20;
@@ -65,13 +65,14 @@ impl Queue {
         })
     }
 
-    /// Takes all of `requests`, or refuses all of them with a call to `sink`.
-    pub(crate) fn push(&self, sink: &Arc<dyn ReplySink>, requests: Vec<(u64, Record)>) {
+    /// Takes all of `requests`, or refuses all of them with a call to `sink`: when too much waits already, and when that is
+    /// more than `room` bytes.
+    pub(crate) fn push(&self, sink: &Arc<dyn ReplySink>, requests: Vec<(u64, Record)>, room: u64) {
         let bytes: usize = requests
             .iter()
             .map(|(_, record)| record.payload.len())
             .sum();
-        if let Err((requests, refusal)) = self.try_push(sink, requests, bytes) {
+        if let Err((requests, refusal)) = self.try_push(sink, requests, bytes, room) {
             let tokens = requests.into_iter().map(|(token, _)| token).collect();
             Waiters {
                 sink: sink.clone(),
@@ -88,6 +89,7 @@ impl Queue {
         sink: &Arc<dyn ReplySink>,
         requests: Vec<(u64, Record)>,
         bytes: usize,
+        room: u64,
     ) -> Result<(), (Vec<(u64, Record)>, Refusal)> {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
@@ -95,6 +97,7 @@ impl Queue {
         }
         if waiting.requests + requests.len() > WAITING_REQUESTS
             || waiting.bytes + bytes > WAITING_BYTES
+            || waiting.bytes as u64 > room
         {
             return Err((requests, Refusal::TooManyRequests));
         }
@@ -334,15 +337,14 @@ mod tests {
         let queue = Queue::new(Duration::from_secs(1));
         let sink: Arc<dyn ReplySink> = Arc::new(Told::default());
         let large = ENTRY_BYTES + 1;
-        queue.push(&sink, (0..600).map(|token| (token, record(1))).collect());
-        queue.push(
-            &sink,
-            vec![(600, record(large)), (601, record(large)), (602, record(2))],
-        );
-        queue.push(
-            &sink,
-            vec![(603, record(ENTRY_BYTES - 2)), (604, record(1))],
-        );
+        let push = |requests| queue.push(&sink, requests, u64::MAX);
+        push((0..600).map(|token| (token, record(1))).collect());
+        push(vec![
+            (600, record(large)),
+            (601, record(large)),
+            (602, record(2)),
+        ]);
+        push(vec![(603, record(ENTRY_BYTES - 2)), (604, record(1))]);
         let expected = [
             vec![1; 512],
             vec![1; 88],
@@ -366,9 +368,9 @@ mod tests {
     fn the_next_entry_waits_until_the_last_ticket_is_gone() {
         let queue = Queue::new(Duration::from_secs(1));
         let sink: Arc<dyn ReplySink> = Arc::new(Told::default());
-        queue.push(&sink, vec![(0, record(1))]);
+        queue.push(&sink, vec![(0, record(1))], u64::MAX);
         let (_, _, ticket) = queue.take().unwrap();
-        queue.push(&sink, vec![(1, record(2))]);
+        queue.push(&sink, vec![(1, record(2))], u64::MAX);
         let copy = ticket.clone();
         drop(ticket);
         assert_eq!(sizes(&queue), None);
@@ -381,15 +383,15 @@ mod tests {
         let queue = Queue::new(Duration::from_secs(1));
         let told = Arc::new(Told::default());
         let sink: Arc<dyn ReplySink> = told.clone();
-        queue.push(&sink, vec![(7, record(1)), (8, record(1))]);
+        queue.push(&sink, vec![(7, record(1)), (8, record(1))], u64::MAX);
         assert!(queue.take_overdue(Instant::now()).is_empty());
         for waiters in queue.take_overdue(Instant::now() + Duration::from_secs(2)) {
             waiters.refuse(&Refusal::Timeout);
         }
-        queue.push(&sink, vec![(9, record(1))]);
+        queue.push(&sink, vec![(9, record(1))], u64::MAX);
         drop(queue.take());
         queue.close();
-        queue.push(&sink, vec![(10, record(1))]);
+        queue.push(&sink, vec![(10, record(1))], u64::MAX);
         let expected = [
             (7, Err(Refusal::Timeout)),
             (8, Err(Refusal::Timeout)),
@@ -397,5 +399,17 @@ mod tests {
             (10, Err(Refusal::Stopped)),
         ];
         assert_eq!(*told.0.lock(), expected);
+    }
+
+    #[test]
+    fn nothing_is_taken_while_more_waits_than_there_is_room_for() {
+        let queue = Queue::new(Duration::from_secs(1));
+        let told = Arc::new(Told::default());
+        let sink: Arc<dyn ReplySink> = told.clone();
+        queue.push(&sink, vec![(1, record(9))], 0);
+        queue.push(&sink, vec![(2, record(1))], 8);
+        queue.push(&sink, vec![(3, record(1))], 9);
+        assert_eq!(*told.0.lock(), [(2, Err(Refusal::TooManyRequests))]);
+        assert_eq!(sizes(&queue), Some(vec![9, 1]));
     }
 }

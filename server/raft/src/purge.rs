@@ -6,22 +6,15 @@ use std::time::Duration;
 use openraft::LogIdOptionExt as _;
 
 use crate::flusher::Purgeable;
-use crate::standing::Position;
 use crate::type_config::Raft;
 
-/// The least that a purge is worth: each is a record in the log, and a few messages in openraft.
-const ENTRIES: Position = 256;
-/// How long a flush may take to become known; the next flush tries again.
+/// How long a flush may take to become known; the next purge tries again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs until the flusher or the core ends.
 pub(crate) async fn follow(raft: Raft, mut purgeable: Purgeable) {
-    let mut purged = 0;
     while purgeable.changed().await.is_ok() {
         let position = *purgeable.borrow_and_update();
-        if position < purged + ENTRIES {
-            continue;
-        }
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
@@ -30,11 +23,8 @@ pub(crate) async fn follow(raft: Raft, mut purgeable: Purgeable) {
             |metrics| metrics.snapshot.next_index() >= position,
             "the store's last flush",
         );
-        if known.await.is_ok() {
-            purged = position;
-            if raft.trigger().purge_log(position - 1).await.is_err() {
-                return;
-            }
+        if known.await.is_ok() && raft.trigger().purge_log(position - 1).await.is_err() {
+            return;
         }
     }
 }

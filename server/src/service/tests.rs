@@ -96,6 +96,7 @@ fn config(dir: &TempDir) -> Config {
         shards: 2,
         storage: Storage {
             wal_segment_bytes: 4 << 20,
+            unflushed_limit_bytes: 4 << 20,
             ..Storage::default()
         },
         ..Config::default()

@@ -9,10 +9,10 @@ use keystead_mvcc::Store;
 use keystead_proto::etcdserverpb::{AlarmMember, AlarmType, Member};
 use parking_lot::RwLock;
 
-use crate::alarm::Alarms;
+use crate::alarm::{Alarms, Effect};
 use crate::lease::Lessor;
 use crate::member::Members;
-use crate::{LeaseFacts, Limits, OpenError};
+use crate::{LeaseFacts, Limits, OpenError, Refusal};
 
 /// A view of the replicated state. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +78,11 @@ impl Reader {
     /// The alarms that are raised, by member.
     pub fn alarms(&self) -> Vec<AlarmMember> {
         self.shared.alarms.read().list(AlarmType::None as i32)
+    }
+
+    /// Whether the alarm NOSPACE is raised by any member, and nothing stronger: what takes space is refused.
+    pub fn no_space(&self) -> bool {
+        self.shared.alarms.read().admit(Effect::Grows) == Err(Refusal::NoSpace)
     }
 
     /// The members' records, by id.

@@ -8,4 +8,5 @@ mod kill;
 mod model;
 mod power;
 mod programs;
+mod space;
 mod threads;

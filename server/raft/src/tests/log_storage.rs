@@ -86,6 +86,10 @@ impl File for GatedFile {
         self.0.write_all_at(slices, offset)
     }
 
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.0.reserve(len)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.1.pass();
         self.0.sync_data()

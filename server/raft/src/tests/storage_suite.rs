@@ -14,6 +14,7 @@ use crate::data_dir::DataDir;
 use crate::flusher::{self, Flushing, Surroundings};
 use crate::log_storage::LogStorage;
 use crate::machine::Machine;
+use crate::space::Alarm;
 use crate::standing::Standing;
 use crate::type_config::TypeConfig;
 
@@ -45,6 +46,11 @@ pub(super) fn alone() -> (Guard, LogStorage, Machine) {
         synced: Arc::new(|| u64::MAX),
         log_bytes: Arc::new(|| 0),
         long_before: 0,
+        log_wants_space: Arc::new(|| false),
+        no_space: Alarm {
+            stands: Arc::new(|| false),
+            propose: Arc::new(|| ()),
+        },
     };
     let flushing = flusher::start(
         parts.flusher,

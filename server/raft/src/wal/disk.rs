@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, fadvise, fdatasync, fsync};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, fsync};
 use rustix::io::{Errno, pwritev};
 
 use super::files::{File, Files};
@@ -109,6 +109,13 @@ impl File for fs::File {
             }
         }
         Ok(())
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        match fallocate(self, FallocateFlags::KEEP_SIZE, 0, len) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -99,6 +99,17 @@ pub enum WalError {
     Closed,
 }
 
+impl WalError {
+    /// Whether the file system had no room, or the quota of its user.
+    pub(super) fn is_for_want_of_space(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Failed { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
+            _ => false,
+        }
+    }
+}
+
 impl From<WalError> for io::Error {
     fn from(error: WalError) -> io::Error {
         let kind = match &error {

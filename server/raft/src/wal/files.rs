@@ -32,6 +32,9 @@ pub trait File: Send + Sync + 'static {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all slices, one after the other, from `offset`.
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
+    /// Sets aside room for the first `len` bytes, so that a disk without it refuses now and is not filled first. Does
+    /// nothing where the file system can't.
+    fn reserve(&self, len: u64) -> io::Result<()>;
     /// Makes the file's contents and length durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Makes the reads that follow show what the device holds: flushes, then drops cached pages.
@@ -47,6 +50,7 @@ pub(super) fn fill_with_zeros(file: &dyn File, from: u64, to: u64) -> io::Result
     const WRITE_BYTES: u64 = 64 << 10;
     const SYNC_BYTES: u64 = 2 << 20;
     let zeros = [0; WRITE_BYTES as usize];
+    file.reserve(to)?;
     let mut at = from;
     while at < to {
         let synced = to.min(at + SYNC_BYTES);

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -71,6 +72,7 @@ pub struct Recovered {
 /// [`Wal::close`] waits for the disk.
 pub struct Wal {
     shared: Arc<Shared>,
+    pool: Arc<Pool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -173,6 +175,7 @@ impl Wal {
         Ok((
             Wal {
                 shared,
+                pool,
                 threads: Mutex::new(vec![writer, preparer]),
             },
             recovered,
@@ -323,6 +326,17 @@ impl Wal {
         self.shared.state.lock().queue_bytes
     }
 
+    /// Whether there was no space for the next segment, or for its growth to the size of a batch. It is tried again until
+    /// there is, and writes wait for it when they need it.
+    pub fn wants_space(&self) -> bool {
+        !self.wants_space_for().is_zero()
+    }
+
+    /// For how long, about, it has been so; zero when it is not. A try that lasts does not count.
+    pub fn wants_space_for(&self) -> Duration {
+        self.pool.wants_space_for()
+    }
+
     /// Why the log failed, when it did.
     pub fn failure(&self) -> Option<WalError> {
         self.shared.state.lock().failure.clone()
@@ -337,6 +351,7 @@ impl Wal {
     pub fn close(&self) {
         self.shared.state.lock().closing = true;
         self.shared.queued.notify_one();
+        self.pool.give_up_waiting();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             let own = thread.thread().id() == thread::current().id();
             if !own && thread.join().is_err() {

@@ -19,6 +19,8 @@ use super::error::WalError;
 use super::files::{File, Files, fill_with_zeros};
 
 const SUFFIX: &str = ".wal";
+/// How long to wait for space before a segment is tried again.
+const SPACE_WAIT: Duration = Duration::from_millis(500);
 /// A segment under construction; it is found only after a crash, and removed.
 const UNFINISHED: &str = "unfinished.tmp";
 
@@ -34,8 +36,8 @@ impl Segment {
         name(self.number)
     }
 
-    /// Lengthens the segment to take a batch that is larger than a whole one.
-    pub(super) fn grow(&mut self, len: u64) -> io::Result<()> {
+    /// Lengthens the segment to take a batch that is larger than a whole one. Failed, it is as good as before.
+    fn grow(&mut self, len: u64) -> io::Result<()> {
         fill_with_zeros(&*self.file, self.len, len)?;
         self.len = len;
         Ok(())
@@ -79,6 +81,12 @@ struct State {
     spent: VecDeque<Arc<Segment>>,
     next_number: u64,
     failure: Option<WalError>,
+    /// How many times in a row there was no space for the next segment.
+    short: u32,
+    /// And how many times none to lengthen it to the size of a batch.
+    too_short: u32,
+    /// The log is being closed: nobody waits for space any more.
+    hurried: bool,
     closing: bool,
 }
 
@@ -99,6 +107,9 @@ impl Pool {
             spent: VecDeque::new(),
             next_number,
             failure: None,
+            short: 0,
+            too_short: 0,
+            hurried: false,
             closing: false,
         };
         Pool {
@@ -111,17 +122,46 @@ impl Pool {
         }
     }
 
-    /// Takes the next segment, waiting for it when the writer is faster than the disk makes zeros.
-    pub(super) fn take(&self) -> Result<Segment, WalError> {
+    /// Takes the next segment, of at least `len` bytes, waiting for it when the writer is faster than the disk makes zeros,
+    /// and as long as there is no space.
+    pub(super) fn take(&self, len: u64) -> Result<Segment, WalError> {
         let mut state = self.state.lock();
-        loop {
+        let mut segment = loop {
             if let Some(segment) = state.ready.pop_front() {
                 self.changed.notify_all();
-                return Ok(segment);
+                break segment;
             }
             match &state.failure {
                 Some(failure) => return Err(failure.clone()),
+                None if state.short > 0 && state.hurried => return Err(WalError::Closed),
                 None => self.changed.wait(&mut state),
+            }
+        };
+        drop(state);
+        if segment.len < len {
+            self.lengthen(&mut segment, len)?;
+        }
+        Ok(segment)
+    }
+
+    /// Nothing is in the segment yet, so that it may be tried again and again.
+    fn lengthen(&self, segment: &mut Segment, len: u64) -> Result<(), WalError> {
+        let failed = self.failed("lengthen", &segment.name());
+        loop {
+            let grown = segment.grow(len).map_err(&failed);
+            let mut state = self.state.lock();
+            match grown {
+                Err(failure) if failure.is_for_want_of_space() => {
+                    if state.hurried {
+                        return Err(WalError::Closed);
+                    }
+                    state.too_short += 1;
+                    self.changed.wait_for(&mut state, SPACE_WAIT);
+                }
+                grown => {
+                    state.too_short = 0;
+                    return grown;
+                }
             }
         }
     }
@@ -140,14 +180,35 @@ impl Pool {
     /// The body of the preparing thread.
     pub(super) fn run(&self) {
         while let Some((work, number)) = self.next_work() {
+            let creates = matches!(work, Work::Create);
             let done = self.perform(work, number);
             let mut state = self.state.lock();
             match done {
                 Ok(segment) => state.ready.extend(segment),
+                Err(failure) if creates && failure.is_for_want_of_space() => {
+                    state.next_number = number;
+                    state.short += 1;
+                    self.changed.notify_all();
+                    self.changed.wait_for(&mut state, SPACE_WAIT);
+                    continue;
+                }
                 Err(failure) => state.failure = Some(failure),
             }
+            state.short = 0;
             self.changed.notify_all();
         }
+    }
+
+    /// For how long, about, the next segment is missing or too short for want of space.
+    pub(super) fn wants_space_for(&self) -> Duration {
+        let state = self.state.lock();
+        SPACE_WAIT * state.short.max(state.too_short)
+    }
+
+    /// Turns away a writer that waits for space, now or later.
+    pub(super) fn give_up_waiting(&self) {
+        self.state.lock().hurried = true;
+        self.changed.notify_all();
     }
 
     fn next_work(&self) -> Option<(Work, u64)> {
@@ -181,19 +242,11 @@ impl Pool {
     }
 
     fn perform(&self, work: Work, number: u64) -> Result<Option<Segment>, WalError> {
-        let failed = |operation, name: &str| {
-            let file = self.files.path(name);
-            move |source| WalError::Failed {
-                operation,
-                file,
-                source: Arc::new(source),
-            }
-        };
         match work {
             Work::Create => {
                 let segment = self
                     .create(number)
-                    .map_err(failed("make segment", &name(number)))?;
+                    .map_err(self.failed("make segment", &name(number)))?;
                 self.counting.segments_created.fetch_add(1, Relaxed);
                 Ok(Some(segment))
             }
@@ -203,7 +256,7 @@ impl Pool {
                     .files
                     .rename(&from, &name(number))
                     .and_then(|()| self.files.sync_dir());
-                renamed.map_err(failed("recycle segment", &from))?;
+                renamed.map_err(self.failed("recycle segment", &from))?;
                 self.counting.segments_recycled.fetch_add(1, Relaxed);
                 Ok(Some(Segment { number, ..spent }))
             }
@@ -213,16 +266,34 @@ impl Pool {
                     .files
                     .unlink(&gone)
                     .and_then(|()| self.files.sync_dir());
-                unlinked.map_err(failed("remove segment", &gone))?;
+                unlinked.map_err(self.failed("remove segment", &gone))?;
                 Ok(None)
             }
+        }
+    }
+
+    fn failed(
+        &self,
+        operation: &'static str,
+        name: &str,
+    ) -> impl Fn(io::Error) -> WalError + use<> {
+        let file = self.files.path(name);
+        move |source| WalError::Failed {
+            operation,
+            file: file.clone(),
+            source: Arc::new(source),
         }
     }
 
     /// A segment gets its name only when it is whole: a file of that name is never found half filled.
     fn create(&self, number: u64) -> io::Result<Segment> {
         let file = self.files.create(UNFINISHED)?;
-        fill_with_zeros(&*file, 0, self.segment_bytes)?;
+        if let Err(error) = fill_with_zeros(&*file, 0, self.segment_bytes) {
+            drop(file);
+            // Others need what little room it took. A failure of this is a leftover like any other.
+            self.files.unlink(UNFINISHED).ok();
+            return Err(error);
+        }
         self.files.rename(UNFINISHED, &name(number))?;
         if !planted(Bug::SkipDirSync) {
             self.files.sync_dir()?;

@@ -175,7 +175,7 @@ impl Writer {
     }
 
     fn write_batch(&mut self, shared: &Shared, taken: &Taken) -> Result<u64, WalError> {
-        let segment = self.segment_with_room(shared)?;
+        let segment = self.segment_with_room()?;
         let header = Header {
             records_crc: 0,
             records_len: 0,
@@ -204,7 +204,7 @@ impl Writer {
     }
 
     /// The segment for the batch: the active one, or the next, which opens with what holds before it.
-    fn segment_with_room(&mut self, shared: &Shared) -> Result<Arc<Segment>, WalError> {
+    fn segment_with_room(&mut self) -> Result<Arc<Segment>, WalError> {
         if let Some(active) = self
             .active
             .as_ref()
@@ -215,12 +215,7 @@ impl Writer {
         let vote = self.vote.as_deref();
         let vote = vote.filter(|_| !planted(Bug::ForgetVote));
         self.builder.open_segment(vote, self.purged);
-        let mut next = self.pool.take()?;
-        if self.builder.batch_len() > next.len {
-            let grown = next.grow(self.builder.batch_len());
-            grown.map_err(failed("lengthen", shared, &next))?;
-        }
-        let next = Arc::new(next);
+        let next = Arc::new(self.pool.take(self.builder.batch_len())?);
         self.offset = 0;
         self.active = Some(next.clone());
         Ok(next)

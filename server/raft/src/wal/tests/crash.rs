@@ -267,7 +267,7 @@ fn a_failed_call_never_acknowledges_and_loses_nothing_that_was() {
         let kind = if after % 2 == 0 {
             std::io::ErrorKind::Other
         } else {
-            std::io::ErrorKind::StorageFull
+            std::io::ErrorKind::PermissionDenied
         };
         let files = Memory::default();
         files.fail(Fault { after, once, kind });
@@ -313,6 +313,87 @@ fn a_failed_call_never_acknowledges_and_loses_nothing_that_was() {
         failures > calls,
         "only {failures} of {calls} calls shut the log"
     );
+}
+
+#[test]
+fn a_log_without_space_for_its_next_segment_waits_for_it_and_closes_all_the_same() {
+    let full = Fault {
+        after: 0,
+        once: false,
+        kind: std::io::ErrorKind::StorageFull,
+    };
+    for heals in [true, false] {
+        let files = Memory::default();
+        files.fail(full);
+        let (wal, _) = open(&files);
+        while !wal.wants_space() {
+            std::thread::yield_now();
+        }
+        let (done, wait) = super::done();
+        wal.append(vec![super::entry(1, 1, 10)], done)
+            .expect("queued");
+        if heals {
+            files.heal();
+            assert!(wait().is_ok());
+            assert!(!wal.wants_space() && wal.failure().is_none());
+        } else {
+            wal.close();
+            assert!(wait().is_err(), "closed while it waited");
+        }
+    }
+}
+
+#[test]
+fn a_batch_larger_than_its_segment_waits_for_the_space_to_lengthen_it_and_nothing_is_lost() {
+    let full = Fault {
+        after: 0,
+        once: false,
+        kind: std::io::ErrorKind::StorageFull,
+    };
+    let large = 3 * super::options().segment_bytes as usize;
+    for heals in [true, false] {
+        let files = Memory::default();
+        let (wal, _) = open(&files);
+        let (done, wait) = super::done();
+        wal.append(vec![super::entry(1, 1, 10)], done)
+            .expect("queued");
+        assert!(wait().is_ok());
+        // The next segment is ready, so it is its length that space is missing for.
+        while wal.counters().segments_created < 2 {
+            std::thread::yield_now();
+        }
+        files.fail(full);
+        let (done, wait) = super::done();
+        wal.append(vec![super::entry(1, 2, large)], done)
+            .expect("queued");
+        while !wal.wants_space() {
+            std::thread::yield_now();
+        }
+        if heals {
+            files.heal();
+            assert!(wait().is_ok());
+            assert!(wal.failure().is_none());
+            wal.close();
+        } else {
+            wal.close();
+            assert!(wait().is_err(), "closed while it waited");
+            files.heal();
+        }
+        let (wal, recovered) = open(&files);
+        let last = 1 + u64::from(heals);
+        assert_eq!(recovered.last, Some(super::id(1, last)));
+        let read = wal.read(1..3, usize::MAX).expect("readable");
+        assert_eq!(read.len() as u64, last);
+        assert!(
+            read.iter()
+                .skip(1)
+                .all(|entry| entry.payload.len() == large)
+        );
+        let (done, wait) = super::done();
+        wal.append(vec![super::entry(1, last + 1, 10)], done)
+            .expect("queued");
+        assert!(wait().is_ok(), "it goes on");
+    }
 }
 
 #[test]

@@ -278,6 +278,10 @@ impl File for Handle {
         })
     }
 
+    fn reserve(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.memory.change(Event::Sync { file: self.file })
     }
