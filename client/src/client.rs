@@ -31,6 +31,8 @@ use crate::watch::line::Lines;
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
+    /// What it was connected with.
+    connect: Arc<ConnectOptions>,
     namespace: Arc<Namespace>,
     call: CallOptions,
     sessions: Arc<Sessions>,
@@ -58,9 +60,32 @@ impl Client {
             sessions: Arc::new(Sessions::new(channel.clone(), options.call)),
             watches: Arc::new(Lines::new(&channel, &options)),
             channel,
-            namespace: Arc::new(Namespace::new(options.namespace)),
+            namespace: Arc::new(Namespace::new(options.namespace.clone())),
             call: options.call,
+            connect: Arc::new(options),
         })
+    }
+
+    /// A client of one endpoint alone, with its own connection and everything else as here: to ask a certain member. Connects with
+    /// its first call.
+    ///
+    /// # Errors
+    /// `InvalidArgument`: the endpoint cannot be read.
+    pub fn at(&self, endpoint: impl Into<String>) -> Result<Client> {
+        let connect = ConnectOptions {
+            endpoints: vec![endpoint.into()],
+            ..ConnectOptions::clone(&self.connect)
+        };
+        Ok(Client {
+            namespace: self.namespace.clone(),
+            call: self.call,
+            ..Client::lazy(connect)?
+        })
+    }
+
+    /// The endpoints it was connected with.
+    pub fn endpoints(&self) -> &[String] {
+        &self.connect.endpoints
     }
 
     /// The same client with a view of the keys below `prefix` alone, within the namespace it has.

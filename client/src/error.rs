@@ -93,6 +93,8 @@ pub enum Kind {
     Unimplemented,
     /// The server's data is damaged.
     Corrupt,
+    /// A file here could not be read or written.
+    File,
     /// The client was closed.
     Closed,
     /// A bug, here or there.

@@ -7,11 +7,13 @@ mod go;
 mod kill;
 mod kv;
 mod lock;
+mod maintenance;
 mod namespace;
 mod pause;
 mod relay;
 mod scan;
 mod session;
+mod stm;
 mod txn;
 mod watch;
 

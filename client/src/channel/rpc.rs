@@ -62,3 +62,28 @@ pub(crate) const LEASE_TIME_TO_LIVE: Rpc<LeaseTimeToLiveRequest, LeaseTimeToLive
 pub(crate) const LEASE_LEASES: Rpc<LeaseLeasesRequest, LeaseLeasesResponse> =
     Rpc::read("/etcdserverpb.Lease/LeaseLeases");
 pub(crate) const WATCH: Rpc<WatchRequest, WatchResponse> = Rpc::read("/etcdserverpb.Watch/Watch");
+pub(crate) const MEMBER_LIST: Rpc<MemberListRequest, MemberListResponse> =
+    Rpc::read("/etcdserverpb.Cluster/MemberList");
+pub(crate) const MEMBER_ADD: Rpc<MemberAddRequest, MemberAddResponse> =
+    Rpc::write("/etcdserverpb.Cluster/MemberAdd");
+pub(crate) const MEMBER_REMOVE: Rpc<MemberRemoveRequest, MemberRemoveResponse> =
+    Rpc::write("/etcdserverpb.Cluster/MemberRemove");
+pub(crate) const MEMBER_UPDATE: Rpc<MemberUpdateRequest, MemberUpdateResponse> =
+    Rpc::write("/etcdserverpb.Cluster/MemberUpdate");
+pub(crate) const MEMBER_PROMOTE: Rpc<MemberPromoteRequest, MemberPromoteResponse> =
+    Rpc::write("/etcdserverpb.Cluster/MemberPromote");
+pub(crate) const STATUS: Rpc<StatusRequest, StatusResponse> =
+    Rpc::read("/etcdserverpb.Maintenance/Status");
+/// An alarm request that only asks.
+pub(crate) const ALARMS: Rpc<AlarmRequest, AlarmResponse> =
+    Rpc::read("/etcdserverpb.Maintenance/Alarm");
+pub(crate) const DISARM: Rpc<AlarmRequest, AlarmResponse> =
+    Rpc::write("/etcdserverpb.Maintenance/Alarm");
+pub(crate) const DEFRAGMENT: Rpc<DefragmentRequest, DefragmentResponse> =
+    Rpc::write("/etcdserverpb.Maintenance/Defragment");
+pub(crate) const HASH_KV: Rpc<HashKvRequest, HashKvResponse> =
+    Rpc::read("/etcdserverpb.Maintenance/HashKV");
+pub(crate) const SNAPSHOT: Rpc<SnapshotRequest, SnapshotResponse> =
+    Rpc::read("/etcdserverpb.Maintenance/Snapshot");
+pub(crate) const MOVE_LEADER: Rpc<MoveLeaderRequest, MoveLeaderResponse> =
+    Rpc::write("/etcdserverpb.Maintenance/MoveLeader");
