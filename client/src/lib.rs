@@ -107,7 +107,7 @@ pub use maintenance::alarms::{Alarm, AlarmKind, Alarms};
 pub use maintenance::hash::Hash;
 pub use maintenance::snapshot::{SavedSnapshot, Snapshot, SnapshotProgress};
 pub use maintenance::status::Status;
-pub use options::{CallOptions, ConnectOptions};
+pub use options::{CallOptions, ConnectOptions, Credentials, Identity, Tls};
 pub use session::Session;
 pub use session::tenure::{Loss, SessionState};
 pub use txn::compare::{Compare, Operand, Relation};

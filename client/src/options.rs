@@ -1,5 +1,7 @@
 //! What a user chooses: when connecting, and for every call. Plain structs with the defaults in one place.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +18,12 @@ use bytes::Bytes;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectOptions {
-    /// `http://host:port`, `host:port`, or `unix:///path`. Names are resolved anew whenever a connection is made.
+    /// `https://host:port`, `http://host:port`, `host:port` (which is http), or `unix:///path`. Names are resolved anew whenever a connection is made.
     pub endpoints: Vec<String>,
+    /// What https endpoints are trusted by, and who we are to them.
+    pub tls: Tls,
+    /// Who asks; nobody where there is none. The token is had with the first call, and anew whenever a server refuses it.
+    pub credentials: Option<Credentials>,
     /// What is put before every key, and taken off again.
     pub namespace: Bytes,
     /// The defaults of every call.
@@ -36,6 +42,8 @@ impl ConnectOptions {
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> ConnectOptions {
         ConnectOptions {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
+            tls: Tls::default(),
+            credentials: None,
             namespace: Bytes::new(),
             call: CallOptions::default(),
             dial_timeout: Duration::from_secs(2),
@@ -46,15 +54,90 @@ impl ConnectOptions {
     }
 
     /// The defaults, for the endpoints that `ETCDCTL_ENDPOINTS` names, divided by commas as etcdctl has it; for
-    /// `http://127.0.0.1:2379` where it is not set.
+    /// `http://127.0.0.1:2379` where it is not set. `ETCDCTL_CACERT`, `ETCDCTL_CERT` and `ETCDCTL_KEY` name files of TLS. `ETCDCTL_USER` has the user, and after a colon the password, unless
+    /// `ETCDCTL_PASSWORD` has it.
     pub fn from_env() -> ConnectOptions {
-        let endpoints = std::env::var("ETCDCTL_ENDPOINTS").unwrap_or_default();
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let endpoints = set("ETCDCTL_ENDPOINTS");
+        let endpoints = endpoints.as_deref().unwrap_or("http://127.0.0.1:2379");
         let endpoints = endpoints.split(',').map(str::trim);
-        let endpoints: Vec<_> = endpoints.filter(|name| !name.is_empty()).collect();
-        if endpoints.is_empty() {
-            return ConnectOptions::new(["http://127.0.0.1:2379"]);
+        let credentials = set("ETCDCTL_USER").map(|user| match set("ETCDCTL_PASSWORD") {
+            Some(password) => Credentials::new(user, password),
+            None => {
+                let (user, password) = user.split_once(':').unwrap_or((&user, ""));
+                Credentials::new(user, password)
+            }
+        });
+        let identity = set("ETCDCTL_CERT").zip(set("ETCDCTL_KEY"));
+        let identity = identity.map(|(certificate, key)| Identity {
+            certificate: certificate.into(),
+            key: key.into(),
+        });
+        ConnectOptions {
+            tls: Tls {
+                ca: set("ETCDCTL_CACERT").map(PathBuf::from),
+                identity,
+                server_name: None,
+            },
+            credentials,
+            ..ConnectOptions::new(endpoints.filter(|name| !name.is_empty()))
         }
-        ConnectOptions::new(endpoints)
+    }
+}
+
+/// What https endpoints are trusted by, and who we are to them: files in PEM, which are read again for every new connection.
+/// Where they cannot be read then, what was read last is used.
+///
+/// ```
+/// # use keystead_client::{ConnectOptions, Tls};
+/// let options = ConnectOptions {
+///     tls: Tls { ca: Some("/etc/etcd/ca.pem".into()), ..Tls::default() },
+///     ..ConnectOptions::new(["https://10.0.0.1:2379"])
+/// };
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificates that servers' certificates must go back to; those that this system trusts where there is none.
+    pub ca: Option<PathBuf>,
+    /// What the client shows to a server that asks who it is.
+    pub identity: Option<Identity>,
+    /// The name that a server's certificate must have, where it is not the endpoint's host.
+    pub server_name: Option<String>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those between it and the one that the server trusts.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// A user and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub user: String,
+    /// The password. It is sent as it is: see that the connection is encrypted.
+    pub password: String,
+}
+
+impl Credentials {
+    /// A user and a password.
+    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Credentials {
+        Credentials {
+            user: user.into(),
+            password: password.into(),
+        }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 

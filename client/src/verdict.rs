@@ -16,6 +16,8 @@ pub(crate) struct Verdict {
     pub retryable: bool,
     /// The endpoint is to blame: the next attempt goes to another one, if there is one.
     pub blamed: bool,
+    /// The token is to blame: a client that has a password gets another one.
+    pub stale_token: bool,
 }
 
 /// What the server's word means for a write: code, a part of the text, and the verdict. The first row that fits decides.
@@ -39,11 +41,11 @@ const STATUSES: &[(Code, &str, Verdict)] = &[
     (Code::ResourceExhausted,  "received message larger than max", row(Kind::TooLarge, NotApplied)),
     (Code::ResourceExhausted,  "",                                 row(Kind::TooManyRequests, Unknown)),
     (Code::InvalidArgument,    "request is too large",             row(Kind::TooLarge, NotApplied)),
-    (Code::InvalidArgument,    "revision of auth store is old",    row(Kind::Unauthenticated, NotApplied)),
-    (Code::InvalidArgument,    "user name is empty",               row(Kind::Unauthenticated, NotApplied)),
+    (Code::InvalidArgument,    "revision of auth store is old",    row(Kind::Unauthenticated, NotApplied).stale_token()),
+    (Code::InvalidArgument,    "user name is empty",               row(Kind::Unauthenticated, NotApplied).stale_token()),
     (Code::InvalidArgument,    "authentication failed",            row(Kind::Unauthenticated, NotApplied)),
     (Code::InvalidArgument,    "",                                 row(Kind::InvalidArgument, NotApplied)),
-    (Code::Unauthenticated,    "",                                 row(Kind::Unauthenticated, NotApplied)),
+    (Code::Unauthenticated,    "",                                 row(Kind::Unauthenticated, NotApplied).stale_token()),
     (Code::PermissionDenied,   "",                                 row(Kind::PermissionDenied, NotApplied)),
     (Code::OutOfRange,         "has been compacted",               row(Kind::Compacted, NotApplied)),
     (Code::OutOfRange,         "is a future revision",             row(Kind::FutureRevision, NotApplied)),
@@ -69,6 +71,7 @@ const fn row(kind: Kind, outcome: Outcome) -> Verdict {
         outcome,
         retryable: false,
         blamed: false,
+        stale_token: false,
     }
 }
 
@@ -83,6 +86,13 @@ impl Verdict {
     const fn blamed(self) -> Verdict {
         Verdict {
             blamed: true,
+            ..self
+        }
+    }
+
+    const fn stale_token(self) -> Verdict {
+        Verdict {
+            stale_token: true,
             ..self
         }
     }
@@ -113,6 +123,7 @@ impl Verdict {
             Failure::Late { sent: true } => row(Kind::DeadlineExceeded, Unknown),
             Failure::Garbled(_) => row(Kind::Internal, Unknown),
             Failure::Closed => row(Kind::Closed, NotApplied),
+            Failure::NoToken { .. } => row(Kind::Unauthenticated, NotApplied),
             Failure::Status { code, message } => STATUSES
                 .iter()
                 .find(|(of, text, _)| of == code && message.contains(text))

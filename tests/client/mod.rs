@@ -1,6 +1,7 @@
 //! The Rust client on whole members: each test runs on Keystead and, where it can be built, on real etcd, and demands the same
 //! of both. One file a part of the client. `relay` stands between a client and a member and cuts or swallows what passes.
 
+mod auth;
 mod deadline;
 mod endpoints;
 mod go;
@@ -14,6 +15,7 @@ mod relay;
 mod scan;
 mod session;
 mod stm;
+mod tls;
 mod txn;
 mod watch;
 

@@ -131,6 +131,18 @@ impl Server {
         self.client
     }
 
+    /// Listens for clients with TLS from the next start on; the arguments have the certificates. Only [`Server::launch`] starts it
+    /// then: what waits for an answer asks without TLS.
+    pub fn listen_encrypted(&mut self) {
+        let (plain, encrypted) = (
+            format!("http://{}", self.client),
+            format!("https://{}", self.client),
+        );
+        for argument in self.arguments.iter_mut().filter(|it| **it == plain) {
+            argument.clone_from(&encrypted);
+        }
+    }
+
     /// The running process.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("the server runs").id()

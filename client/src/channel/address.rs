@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use http::Uri;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 
 use crate::error::{Error, Result};
 
@@ -21,7 +21,11 @@ pub(crate) struct Address {
 /// How to get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+        encrypted: bool,
+    },
     Unix(PathBuf),
 }
 
@@ -29,7 +33,7 @@ pub(super) enum Place {
 const DEFAULT_PORT: u16 = 2379;
 
 impl Address {
-    /// Reads `http://host:port`, `host:port` or `unix:///path`.
+    /// Reads `https://host:port`, `http://host:port`, `host:port` or `unix:///path`.
     ///
     /// # Errors
     /// It is none of these.
@@ -51,9 +55,11 @@ impl Address {
             format!("http://{name}").parse()
         };
         let uri = uri.map_err(|error| refuse(&error.to_string()))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(refuse("the scheme must be http or unix"));
-        }
+        let encrypted = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(refuse("the scheme must be http, https or unix")),
+        };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(refuse("an endpoint has no path"));
         }
@@ -67,9 +73,20 @@ impl Address {
             place: Place::Tcp {
                 host: host.trim_matches(['[', ']']).to_owned(),
                 port: uri.port_u16().unwrap_or(DEFAULT_PORT),
+                encrypted,
             },
             authority: authority.clone(),
         })
+    }
+
+    /// What requests name as their scheme.
+    pub(super) fn scheme(&self) -> Scheme {
+        match self.place {
+            Place::Tcp {
+                encrypted: true, ..
+            } => Scheme::HTTPS,
+            Place::Tcp { .. } | Place::Unix(_) => Scheme::HTTP,
+        }
     }
 
     /// As the user wrote it.
@@ -90,16 +107,18 @@ mod tests {
 
     #[test]
     fn endpoints_are_read_as_etcds_tools_write_them() -> Result<()> {
-        for (name, host, port) in [
-            ("http://127.0.0.1:2379", "127.0.0.1", 2379),
-            ("127.0.0.1:23790", "127.0.0.1", 23790),
-            ("http://etcd-0.etcd/", "etcd-0.etcd", 2379),
-            ("localhost:1", "localhost", 1),
-            ("http://[::1]:2379", "::1", 2379),
+        for (name, host, port, encrypted) in [
+            ("http://127.0.0.1:2379", "127.0.0.1", 2379, false),
+            ("https://127.0.0.1:2379", "127.0.0.1", 2379, true),
+            ("127.0.0.1:23790", "127.0.0.1", 23790, false),
+            ("http://etcd-0.etcd/", "etcd-0.etcd", 2379, false),
+            ("localhost:1", "localhost", 1, false),
+            ("https://[::1]", "::1", 2379, true),
         ] {
             let place = Place::Tcp {
                 host: host.to_owned(),
                 port,
+                encrypted,
             };
             assert_eq!(Address::parse(name)?.place, place, "{name}");
         }

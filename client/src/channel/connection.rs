@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 
@@ -24,16 +24,19 @@ const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
 pub(crate) struct Connection {
     requests: SendRequest<Bytes>,
     pulse: Arc<Pulse>,
+    scheme: Scheme,
     authority: Authority,
     name: String,
     answered: AtomicBool,
 }
 
 /// The head of a call.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Head {
     pub path: &'static str,
     pub requires_leader: bool,
+    /// Who asks.
+    pub token: Option<HeaderValue>,
 }
 
 impl Connection {
@@ -45,6 +48,7 @@ impl Connection {
         Connection {
             requests,
             pulse,
+            scheme: address.scheme(),
             authority: address.authority.clone(),
             name: address.name().to_owned(),
             answered: AtomicBool::new(false),
@@ -76,7 +80,7 @@ impl Connection {
     /// What ended the attempt.
     pub(super) async fn unary(
         &self,
-        head: Head,
+        head: &Head,
         message: Bytes,
         sent: &mut bool,
     ) -> Result<Bytes, Failure> {
@@ -98,7 +102,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Failure::Unsent`]: the connection is ending.
-    pub(super) async fn open(&self, head: Head) -> Result<RawStream, Failure> {
+    pub(super) async fn open(&self, head: &Head) -> Result<RawStream, Failure> {
         let mut requests = self.requests.clone();
         let unsent = |error: h2::Error| Failure::Unsent(error.to_string());
         poll_fn(|context| requests.poll_ready(context))
@@ -117,12 +121,12 @@ impl Connection {
         })
     }
 
-    fn request(&self, head: Head) -> Request<()> {
+    fn request(&self, head: &Head) -> Request<()> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(PathAndQuery::from_static(head.path));
         *request.uri_mut() = Uri::from_parts(parts).expect("all three parts are there");
@@ -131,6 +135,9 @@ impl Connection {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         if head.requires_leader {
             headers.insert(HAS_LEADER, HeaderValue::from_static("true"));
+        }
+        if let Some(token) = &head.token {
+            headers.insert(AUTHORIZATION, token.clone());
         }
         *request.headers_mut() = headers;
         request

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::address::{Address, Place};
 use super::connection::Connection;
 use super::keepalive::{Driver, Keepalive, Metered, Pulse};
+use super::tls::Encryption;
 
 /// How much of one stream may be on its way to us unread: a stream that nobody reads holds that much.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
@@ -28,26 +29,60 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
-/// Connects to `address` within `limit` and gives the connection to a task that lives as long as it is used.
-///
-/// # Errors
-/// What went wrong, for the user to read.
-pub(super) async fn dial(
-    address: &Address,
-    limit: Duration,
-    keepalive: Keepalive,
-) -> Result<Connection, String> {
-    match timeout(limit, connect(address, keepalive)).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(format!("connect to {address}: {error}")),
-        Err(_) => Err(format!(
-            "connect to {address}: no greeting within {limit:?}"
-        )),
+/// How connections are made.
+pub(super) struct Dialler {
+    /// How long one may take.
+    pub limit: Duration,
+    pub keepalive: Keepalive,
+    pub encryption: Encryption,
+}
+
+impl Dialler {
+    /// Connects to `address` in time and gives the connection to a task that lives as long as it is used.
+    ///
+    /// # Errors
+    /// What went wrong, for the user to read.
+    pub(super) async fn dial(&self, address: &Address) -> Result<Connection, String> {
+        let limit = self.limit;
+        match timeout(limit, self.connect(address)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(format!("connect to {address}: {error}")),
+            Err(_) => Err(format!(
+                "connect to {address}: no greeting within {limit:?}"
+            )),
+        }
+    }
+
+    async fn connect(&self, address: &Address) -> io::Result<Connection> {
+        let socket = self.socket(&address.place).await?;
+        greet(socket, address, self.keepalive).await
+    }
+
+    async fn socket(&self, place: &Place) -> io::Result<Box<dyn Socket>> {
+        match place {
+            Place::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Place::Tcp {
+                host,
+                port,
+                encrypted,
+            } => {
+                let resolved = lookup_host((host.as_str(), *port)).await?;
+                let socket = first_that_answers(resolved).await?;
+                if *encrypted {
+                    Ok(Box::new(self.encryption.wrap(host, socket).await?))
+                } else {
+                    Ok(Box::new(socket))
+                }
+            }
+        }
     }
 }
 
-async fn connect(address: &Address, keepalive: Keepalive) -> io::Result<Connection> {
-    let socket = socket(&address.place).await?;
+async fn greet(
+    socket: Box<dyn Socket>,
+    address: &Address,
+    keepalive: Keepalive,
+) -> io::Result<Connection> {
     let pulse = Arc::new(Pulse::default());
     let (requests, connection) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -67,16 +102,6 @@ async fn connect(address: &Address, keepalive: Keepalive) -> io::Result<Connecti
     .await?;
     tokio::spawn(driver);
     Ok(Connection::new(requests, pulse, address))
-}
-
-async fn socket(place: &Place) -> io::Result<Box<dyn Socket>> {
-    match place {
-        Place::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        Place::Tcp { host, port } => {
-            let resolved = lookup_host((host.as_str(), *port)).await?;
-            Ok(Box::new(first_that_answers(resolved).await?))
-        }
-    }
 }
 
 /// A name may stand for several addresses, of which some may be dead.

@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     },
     /// The server's own word.
     Status { code: Code, message: String },
+    /// The server gave no token for the user and the password; the call itself was not sent.
+    NoToken { code: Code, message: String },
     /// An answer that is not gRPC's, or not the message that the call has.
     Garbled(String),
     /// The client was closed.
@@ -59,7 +61,9 @@ impl Failure {
                 Code::DeadlineExceeded,
                 "the deadline of the call has passed".to_owned(),
             ),
-            Failure::Status { code, message } => (code, message),
+            Failure::Status { code, message } | Failure::NoToken { code, message } => {
+                (code, message)
+            }
             Failure::Garbled(text) => (Code::Internal, text),
             Failure::Closed => (Code::Cancelled, "the client is closed".to_owned()),
         }

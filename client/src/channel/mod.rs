@@ -9,6 +9,7 @@
 //! A verb names an [`Rpc`] and gives a message; it never sees a connection. Streams are opened here and live by themselves.
 
 mod address;
+mod auth;
 mod connection;
 mod dial;
 mod failure;
@@ -17,20 +18,26 @@ mod keepalive;
 mod ring;
 pub(crate) mod rpc;
 mod stream;
+mod tls;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderValue;
+use keystead_proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use address::Address;
+use auth::{Auth, Token};
 use connection::{Connection, Head};
+use dial::Dialler;
 pub(crate) use failure::Failure;
 use keepalive::Keepalive;
 use ring::Ring;
 pub(crate) use rpc::{Effect, Rpc};
 pub(crate) use stream::{Receiver, Sender};
+use tls::Encryption;
 
 use crate::backoff::ATTEMPTS;
 use crate::error::{Error, Result};
@@ -41,7 +48,12 @@ use crate::verdict::Verdict;
 #[derive(Clone)]
 pub(crate) struct Channel {
     ring: Arc<Ring>,
+    /// Where there is a user.
+    auth: Option<Arc<Auth>>,
 }
+
+/// How often a call gets another token before its refusal is believed: who changes roles makes every token stale at once.
+const RENEWALS: u32 = 4;
 
 impl Channel {
     /// Connects to nothing yet.
@@ -58,9 +70,16 @@ impl Channel {
             interval: options.keepalive_interval,
             timeout: options.keepalive_timeout,
         };
-        let ring = Ring::new(addresses, options.dial_timeout, keepalive);
+        let dialler = Dialler {
+            limit: options.dial_timeout,
+            keepalive,
+            encryption: Encryption::new(options.tls.clone()),
+        };
+        let ring = Ring::new(addresses, dialler);
+        let auth = options.credentials.clone().map(Auth::new);
         Ok(Channel {
             ring: Arc::new(ring),
+            auth: auth.map(Arc::new),
         })
     }
 
@@ -95,10 +114,11 @@ impl Channel {
         let head = Head {
             path: rpc.path,
             requires_leader: options.requires_leader,
+            token: None,
         };
         let deadline = Instant::now() + options.deadline;
         let mut last = Attempt::default();
-        let attempts = self.attempts(head, rpc.effect, &message, &mut last);
+        let attempts = self.authorized(head, rpc.effect, &message, &mut last);
         let failure = match timeout_at(deadline, attempts).await {
             Ok(Ok(answer)) => match frame::decode(answer) {
                 Ok(answer) => return Ok(answer),
@@ -123,28 +143,31 @@ impl Channel {
         rpc: &Rpc<Q, A>,
         options: &CallOptions,
     ) -> Result<(Sender<Q>, Receiver<A>)> {
-        let head = Head {
-            path: rpc.path,
-            requires_leader: options.requires_leader,
-        };
         let deadline = Instant::now() + options.deadline;
         let opened = timeout_at(deadline, async {
+            let token = self.token().await?;
+            let head = Head {
+                path: rpc.path,
+                requires_leader: options.requires_leader,
+                token: token.as_ref().and_then(|(_, token)| token.header.clone()),
+            };
             loop {
                 let connection = self.ring.connection().await?;
-                match connection.open(head).await {
-                    Ok(stream) => return Ok((stream, connection)),
+                match connection.open(&head).await {
+                    Ok(stream) => return Ok((stream, connection, token)),
                     // It ended just now: nothing was sent, and the next one is made with its own backoff.
                     Err(_) => self.ring.drop_connection(&connection),
                 }
             }
         });
-        let (stream, connection) = opened
+        let (stream, connection, token) = opened
             .await
             .unwrap_or_else(|_| Err(self.late()))
             .map_err(|failure| Error::new(failure, rpc.effect, ""))?;
         let origin = stream::Origin {
             ring: self.ring.clone(),
             connection,
+            token,
         };
         Ok(stream::halves(stream, rpc.effect, origin))
     }
@@ -159,10 +182,87 @@ impl Channel {
         self.ring.close();
     }
 
+    /// The same with the user's token, and again with another one where that was refused.
+    async fn authorized(
+        &self,
+        mut head: Head,
+        effect: Effect,
+        message: &Bytes,
+        last: &mut Attempt,
+    ) -> Result<Bytes, Failure> {
+        let mut renewals = 0;
+        loop {
+            let token = self.token().await?;
+            head.token = token.as_ref().and_then(|(_, token)| token.header.clone());
+            let failure = match self.attempts(&head, effect, message, last).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            match token {
+                Some((auth, token))
+                    if renewals < RENEWALS && Verdict::of(&failure, effect).stale_token =>
+                {
+                    auth.refused(&token);
+                    renewals += 1;
+                    last.sent = false;
+                }
+                _ => return Err(failure),
+            }
+        }
+    }
+
+    /// The token to send, where there is a user; had from the server by the first call that needs it.
+    async fn token(&self) -> Result<Option<(Arc<Auth>, Token)>, Failure> {
+        let Some(auth) = &self.auth else {
+            return Ok(None);
+        };
+        let with = |token| Some((auth.clone(), token));
+        if let Some(token) = auth.token() {
+            return Ok(with(token));
+        }
+        let _asking = auth.asking.lock().await;
+        if let Some(token) = auth.token() {
+            return Ok(with(token));
+        }
+        let header = self.authenticate(auth).await?;
+        Ok(with(auth.learn(header)))
+    }
+
+    /// Gives the user and the password for a token; for none where the server has no authentication.
+    async fn authenticate(&self, auth: &Auth) -> Result<Option<HeaderValue>, Failure> {
+        let request = AuthenticateRequest {
+            name: auth.credentials.user.clone(),
+            password: auth.credentials.password.clone(),
+        };
+        let head = Head {
+            path: rpc::AUTHENTICATE.path,
+            requires_leader: true,
+            token: None,
+        };
+        let message = frame::encode(&request)?;
+        let effect = rpc::AUTHENTICATE.effect;
+        let mut last = Attempt::default();
+        let answer = match self.attempts(&head, effect, &message, &mut last).await {
+            Ok(answer) => answer,
+            Err(Failure::Status { message, .. }) if message.contains("is not enabled") => {
+                return Ok(None);
+            }
+            Err(Failure::Status { code, message }) => {
+                return Err(Failure::NoToken { code, message });
+            }
+            Err(failure) => return Err(failure),
+        };
+        let answer: AuthenticateResponse = frame::decode(answer)?;
+        // Not marked as sensitive: HTTP/2 then sends it once a connection, and later calls name it by a number.
+        HeaderValue::from_str(&answer.token)
+            .map(Some)
+            .map_err(|_| Failure::Garbled("a token that no header can hold".to_owned()))
+    }
+
     /// Attempts until one is answered, or ends in a way that is not repeated.
     async fn attempts(
         &self,
-        head: Head,
+        head: &Head,
         effect: Effect,
         message: &Bytes,
         last: &mut Attempt,

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -13,9 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::address::Address;
 use super::connection::Connection;
-use super::dial::dial;
+use super::dial::Dialler;
 use super::failure::Failure;
-use super::keepalive::Keepalive;
 use crate::backoff::ATTEMPTS;
 
 /// The endpoints and the connection in use.
@@ -25,8 +23,7 @@ pub(super) struct Ring {
     changed: Notify,
     /// Calls without a connection: while there are any, it is dialled.
     waiting: AtomicUsize,
-    dial_timeout: Duration,
-    keepalive: Keepalive,
+    dialler: Dialler,
 }
 
 struct State {
@@ -56,11 +53,7 @@ impl Endpoint {
 
 impl Ring {
     /// Endpoints of which none was tried; there is at least one.
-    pub(super) fn new(
-        addresses: Vec<Address>,
-        dial_timeout: Duration,
-        keepalive: Keepalive,
-    ) -> Ring {
+    pub(super) fn new(addresses: Vec<Address>, dialler: Dialler) -> Ring {
         let current = fastrand::usize(..addresses.len());
         let endpoints = addresses.into_iter().map(|address| Endpoint {
             address,
@@ -79,8 +72,7 @@ impl Ring {
             }),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
-            dial_timeout,
-            keepalive,
+            dialler,
         }
     }
 
@@ -201,7 +193,7 @@ impl Ring {
             if let Some(when) = when {
                 sleep_until(when).await;
             }
-            match dial(&address, self.dial_timeout, self.keepalive).await {
+            match self.dialler.dial(&address).await {
                 Ok(connection) => {
                     tracing::debug!(endpoint = %address, "connected");
                     let mut state = self.state.lock();

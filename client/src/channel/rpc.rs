@@ -87,3 +87,6 @@ pub(crate) const SNAPSHOT: Rpc<SnapshotRequest, SnapshotResponse> =
     Rpc::read("/etcdserverpb.Maintenance/Snapshot");
 pub(crate) const MOVE_LEADER: Rpc<MoveLeaderRequest, MoveLeaderResponse> =
     Rpc::write("/etcdserverpb.Maintenance/MoveLeader");
+/// Another token is another token, but nothing that was there is changed.
+pub(super) const AUTHENTICATE: Rpc<AuthenticateRequest, AuthenticateResponse> =
+    Rpc::read("/etcdserverpb.Auth/Authenticate");

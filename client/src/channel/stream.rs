@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::SendStream;
 use prost::Message;
 
+use super::auth::{Auth, Token};
 use super::connection::{Answers, Connection, RawStream};
 use super::failure::Failure;
 use super::frame;
@@ -85,14 +86,25 @@ impl<A> Receiver<A> {
 pub(super) struct Origin {
     pub ring: Arc<Ring>,
     pub connection: Arc<Connection>,
+    /// What the stream was opened with, where there is a user.
+    pub token: Option<(Arc<Auth>, Token)>,
 }
 
 impl Origin {
     fn error(&self, failure: Failure, effect: Effect) -> Error {
-        if Verdict::of(&failure, effect).blamed {
+        let verdict = Verdict::of(&failure, effect);
+        if verdict.blamed {
             self.ring.eject(&self.connection);
         }
-        Error::new(failure, effect, self.connection.name())
+        let mut error = Error::new(failure, effect, self.connection.name());
+        if let Some((auth, token)) = &self.token
+            && verdict.stale_token
+        {
+            // A stream that is opened again has another token.
+            auth.refused(token);
+            error.retryable = true;
+        }
+        error
     }
 }
 

@@ -2,6 +2,7 @@
 //! makes of it. `fake` breaks frames, `member` answers methods, `puppet` has streams that the test plays;
 //! the other files are the tests.
 
+mod auth;
 mod connection;
 mod fake;
 mod lock;
