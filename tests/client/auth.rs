@@ -2,9 +2,14 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Duration;
 
-use keystead_client::{Client, ConnectOptions, Credentials, Kind, Outcome};
+use keystead_client::{
+    Client, ConnectOptions, Credentials, KeyRange, Kind, Notice, Outcome, Watch,
+};
 use keystead_tests::{Kind as Program, Server, oracle};
+
+use tokio::time::timeout;
 
 use super::client;
 
@@ -78,10 +83,14 @@ async fn tokens_are_had_renewed_and_refused_as_etcd_does() {
         (wrong.kind, wrong.outcome),
         (Kind::Unauthenticated, Outcome::NotApplied)
     );
+    let watch = Watch::new(KeyRange::prefix("a/"));
+    // A client of its own, so that nobody else gets its token anew.
+    let watching = self::alice(address, "alicepw");
+    let watcher = watching.watch(watch).await.expect("she may");
     // etcd forgets its tokens when it restarts.
     server.kill();
     server.launch();
-    let deadline = std::time::Duration::from_secs(60);
+    let deadline = Duration::from_secs(60);
     let read = alice
         .with_deadline(deadline)
         .get("a/k")
@@ -89,6 +98,18 @@ async fn tokens_are_had_renewed_and_refused_as_etcd_does() {
         .expect("another token");
     assert_eq!(read.expect("it is there").value, "1");
     alice.put("a/k", "3").await.expect("she may");
+    // The watch has gone on over it, with another token.
+    let seen = timeout(deadline, async {
+        loop {
+            let notice = watcher.next().await.expect("it goes on");
+            match notice.expect("nobody cancelled it") {
+                Notice::Events { events, .. } => return events,
+                _ => continue,
+            }
+        }
+    });
+    let seen = format!("{:?}", seen.await.expect("the put is seen"));
+    assert!(seen.contains("b\"3\""), "{seen}");
 }
 
 #[tokio::test]

@@ -69,6 +69,11 @@ impl<A: Message + Default> Receiver<A> {
 }
 
 impl<A> Receiver<A> {
+    /// What the server refused in a message of the stream, as if it had refused the stream; but its endpoint is not to blame for that.
+    pub(crate) fn refusal(&self, failure: Failure) -> Error {
+        self.origin.refused(failure, self.effect)
+    }
+
     /// The endpoint at the other end, as the options name it.
     pub(crate) fn endpoint(&self) -> &str {
         self.origin.connection.name()
@@ -92,10 +97,14 @@ pub(super) struct Origin {
 
 impl Origin {
     fn error(&self, failure: Failure, effect: Effect) -> Error {
-        let verdict = Verdict::of(&failure, effect);
-        if verdict.blamed {
+        if Verdict::of(&failure, effect).blamed {
             self.ring.eject(&self.connection);
         }
+        self.refused(failure, effect)
+    }
+
+    fn refused(&self, failure: Failure, effect: Effect) -> Error {
+        let verdict = Verdict::of(&failure, effect);
         let mut error = Error::new(failure, effect, self.connection.name());
         if let Some((auth, token)) = &self.token
             && verdict.stale_token

@@ -595,8 +595,7 @@ impl Conductor {
             });
         } else {
             let (code, message) = reason(&answer.cancel_reason, answer.created);
-            let failure = Failure::Status { code, message };
-            let error = Error::new(failure, Effect::Read, stream.answers.endpoint());
+            let error = stream.answers.refusal(Failure::Status { code, message });
             if passes(&error) {
                 return Some(End::Broken(error));
             }
@@ -753,14 +752,17 @@ fn reason(text: &str, at_creation: bool) -> (Code, String) {
 
 /// Trying again may help.
 fn passes(error: &Error) -> bool {
-    !matches!(
-        error.kind,
-        Kind::Closed
-            | Kind::Unauthenticated
-            | Kind::PermissionDenied
-            | Kind::InvalidArgument
-            | Kind::Unimplemented
-    )
+    // A refused token is had anew by what opens the next stream.
+    let stale_token = error.kind == Kind::Unauthenticated && error.retryable;
+    stale_token
+        || !matches!(
+            error.kind,
+            Kind::Closed
+                | Kind::Unauthenticated
+                | Kind::PermissionDenied
+                | Kind::InvalidArgument
+                | Kind::Unimplemented
+        )
 }
 
 /// A stream that should have said something and did not.
