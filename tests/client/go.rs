@@ -63,3 +63,15 @@ async fn gos_mutex_and_our_lock_exclude_each_other() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn gos_candidates_and_ours_lead_one_at_a_time() {
+    const COUNTER: &str = "contended/election-counter";
+    contend("election", COUNTER, async |client| {
+        let election = client.election("contended/election");
+        let leadership = election.campaign("rust").await.expect("its turn");
+        increment(client, COUNTER).await;
+        leadership.resign().await.expect("it led");
+    })
+    .await;
+}

@@ -3,6 +3,7 @@
 
 mod auth;
 mod deadline;
+mod election;
 mod endpoints;
 mod go;
 mod kill;
@@ -11,6 +12,7 @@ mod lock;
 mod maintenance;
 mod namespace;
 mod pause;
+mod recipes;
 mod relay;
 mod scan;
 mod session;

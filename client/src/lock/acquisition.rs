@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::guard::Guard;
-use super::ticket::{Ticket, created, first, passes};
+use super::ticket::{Ticket, before, created, first, passes};
 use crate::backoff::ATTEMPTS;
 use crate::client::Client;
 use crate::error::{Error, Outcome, Result};
@@ -27,14 +27,18 @@ use crate::txn::{Op, Txn, TxnResult};
 pub(crate) enum Patience {
     /// Wait for as long as it takes.
     Wait,
-    /// Leave, without having been in the queue at any time.
+    /// Leave; where there is one permit without having been in the queue at any time.
     Leave,
 }
 
 /// What is wanted.
 pub(crate) struct Wanted {
-    /// What all who want it have in common.
+    /// Below it the key is made.
     pub prefix: Bytes,
+    /// Below it are the keys of those who may be in the way: the prefix itself, or another.
+    pub rivals: Bytes,
+    /// So many of them may have it at once.
+    pub permits: usize,
     /// What its key holds.
     pub value: Bytes,
     pub patience: Patience,
@@ -53,6 +57,8 @@ pub(crate) async fn acquire(
         client: client.clone(),
         name: hold.names().take(wanted.prefix),
         hold: hold.clone(),
+        rivals: wanted.rivals,
+        permits: wanted.permits,
         value: wanted.value,
         patience: wanted.patience,
     };
@@ -65,6 +71,8 @@ struct Acquisition {
     client: Client,
     hold: Arc<Hold>,
     name: Name,
+    rivals: Bytes,
+    permits: usize,
     value: Bytes,
     patience: Patience,
 }
@@ -72,7 +80,7 @@ struct Acquisition {
 /// A place was made.
 struct Entered {
     ticket: Ticket,
-    /// Nobody is before it.
+    /// It is its turn already.
     first: bool,
 }
 
@@ -97,6 +105,10 @@ impl Acquisition {
         let guard = Guard::new(ticket);
         let turn = if first {
             Ok(())
+        } else if self.patience == Patience::Leave {
+            drop(guard);
+            let _ = reply.send(Ok(None));
+            return;
         } else {
             tokio::select! {
                 turn = guard.ticket().turn() => turn,
@@ -148,9 +160,9 @@ impl Acquisition {
     fn entry(&self) -> Txn {
         let key = self.key();
         let mut when = vec![Compare::missing(key.clone())];
-        if self.patience == Patience::Leave {
+        if self.patience == Patience::Leave && self.permits == 1 {
             // A compare over a range holds for every key there, so nobody is.
-            let all = KeyRange::prefix(self.name.prefix().clone());
+            let all = KeyRange::prefix(self.rivals.clone());
             when.push(Compare::create_revision(Bytes::new(), Relation::Equal, 0).over(all));
         }
         let put = Put {
@@ -161,7 +173,7 @@ impl Acquisition {
             keys_only: true,
             ..Range::new(KeyRange::key(key))
         };
-        let owner = || Op::Range(first(self.name.prefix(), Order::Ascending));
+        let owner = || Op::Range(first(&self.rivals, self.permits, Order::Ascending));
         Txn::when(when)
             .then([Op::Put(put), owner()])
             .otherwise([Op::Range(own), owner()])
@@ -186,9 +198,11 @@ impl Acquisition {
             name: self.name.clone(),
             key: self.key(),
             create_revision,
+            rivals: self.rivals.clone(),
+            permits: self.permits,
             doubtful,
         };
-        let first = created(owner) == Some(create_revision);
+        let first = before(owner, create_revision) < self.permits;
         Ok(Some(Entered { ticket, first }))
     }
 }

@@ -1,10 +1,10 @@
 //! Locks that know when they are lost. `acquisition` makes and waits for a place in the queue, `ticket` is that place, `guard` what the
-//! holder holds; an election is the same queue with values.
+//! holder holds, `changes` the news of a queue; an election is the same queue with values.
 
 pub(crate) mod acquisition;
+pub(crate) mod changes;
 pub(crate) mod guard;
-mod ticket;
-mod wait;
+pub(crate) mod ticket;
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -104,6 +104,8 @@ impl Lock {
     async fn acquire(&self, patience: Patience) -> Result<Option<LockGuard>> {
         let wanted = Wanted {
             prefix: queue(&self.name),
+            rivals: queue(&self.name),
+            permits: 1,
             value: Bytes::new(),
             patience,
         };
@@ -118,7 +120,7 @@ pub(crate) fn queue(name: &[u8]) -> Bytes {
 }
 
 /// A lock that is held. What it can do besides being unlocked is said at [`Guard`].
-pub struct LockGuard(Guard);
+pub struct LockGuard(pub(crate) Guard);
 
 impl LockGuard {
     /// Unlocks it: the key is removed if it is still this guard's own.

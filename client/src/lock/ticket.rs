@@ -10,7 +10,7 @@ use keystead_proto::etcdserverpb::DeleteRangeRequest;
 use tokio::time::sleep;
 use tonic::Code;
 
-use super::wait;
+use super::changes::until_deleted;
 use crate::backoff::ATTEMPTS;
 use crate::channel::rpc;
 use crate::client::Client;
@@ -35,18 +35,20 @@ pub(super) struct Ticket {
     pub(super) name: Name,
     pub(super) key: Bytes,
     pub(super) create_revision: i64,
+    /// Below it are the keys that may be in the way.
+    pub(super) rivals: Bytes,
+    /// It is its turn when fewer than so many of them are older.
+    pub(super) permits: usize,
     /// A request to make the place was left open: it may be applied after the place was left.
     pub(super) doubtful: bool,
 }
 
 /// Who is before a place.
 enum Before {
+    /// Few enough.
     Nobody,
-    /// The place right before it, and the revision at which it was seen there.
-    Place {
-        key: Bytes,
-        revision: i64,
-    },
+    /// Too many at this revision; one of these has to go.
+    Rivals { keys: KeyRange, revision: i64 },
     /// The place itself is not there any more.
     Gone,
 }
@@ -67,8 +69,8 @@ impl Ticket {
             let waited = match self.before().await {
                 Ok(Before::Nobody) => return Ok(()),
                 Ok(Before::Gone) => return Err(lost("its key was removed while it waited")),
-                Ok(Before::Place { key, revision }) => {
-                    wait::until_deleted(&self.client, key, revision + 1).await
+                Ok(Before::Rivals { keys, revision }) => {
+                    until_deleted(&self.client, keys, revision + 1).await
                 }
                 Err(error) => Err(error),
             };
@@ -90,25 +92,33 @@ impl Ticket {
             keys_only: true,
             ..Range::new(KeyRange::key(self.key.clone()))
         };
-        let previous = Range {
+        let older = Range {
             max_create_revision: self.create_revision - 1,
-            ..first(self.name.prefix(), Order::Descending)
+            ..first(&self.rivals, self.permits, Order::Descending)
         };
-        let read = Txn::when([]).then([Op::Range(own), Op::Range(previous)]);
+        let read = Txn::when([]).then([Op::Range(own), Op::Range(older)]);
         let done = self.client.txn(read).await?;
         let [Some(own), Some(previous)] = [0, 1].map(|at| done.results.get(at)) else {
             return Err(Error::garbled("a read without an answer"));
         };
-        Ok(if created(own) != Some(self.create_revision) {
-            Before::Gone
-        } else {
-            match key(previous) {
-                None => Before::Nobody,
-                Some(key) => Before::Place {
-                    key,
-                    revision: done.header.revision,
-                },
-            }
+        if created(own) != Some(self.create_revision) {
+            return Ok(Before::Gone);
+        }
+        if before(previous, self.create_revision) < self.permits {
+            return Ok(Before::Nobody);
+        }
+        // The one right before, where it alone counts: whoever waits for another is not woken.
+        let nearest = match previous {
+            OpResult::Range(read) if self.permits == 1 => read.kvs.first(),
+            _ => None,
+        };
+        let keys = match nearest {
+            Some(kv) => KeyRange::key(kv.key.clone()),
+            None => KeyRange::prefix(self.rivals.clone()),
+        };
+        Ok(Before::Rivals {
+            keys,
+            revision: done.header.revision,
         })
     }
 
@@ -174,16 +184,16 @@ pub(super) fn lost(why: impl std::fmt::Display) -> Error {
 }
 
 /// A failure that may pass by itself.
-pub(super) fn passes(error: &Error) -> bool {
+pub(crate) fn passes(error: &Error) -> bool {
     error.retryable
         || error.outcome == Outcome::Unknown
         || matches!(error.kind, Kind::Unavailable | Kind::DeadlineExceeded)
 }
 
-/// The first place below `prefix`, or the last.
-pub(super) fn first(prefix: &Bytes, order: Order) -> Range {
+/// The first `count` places below `prefix`, or the last.
+pub(crate) fn first(prefix: &Bytes, count: usize, order: Order) -> Range {
     Range {
-        limit: 1,
+        limit: i64::try_from(count).unwrap_or(i64::MAX),
         keys_only: true,
         sort: Some(Sort {
             by: SortBy::CreateRevision,
@@ -201,9 +211,13 @@ pub(super) fn created(result: &OpResult) -> Option<i64> {
     }
 }
 
-fn key(result: &OpResult) -> Option<Bytes> {
+/// How many of the keys that were read were created before `revision`.
+pub(super) fn before(result: &OpResult, revision: i64) -> usize {
     match result {
-        OpResult::Range(read) => read.kvs.first().map(|kv| kv.key.clone()),
-        _ => None,
+        OpResult::Range(read) => {
+            let older = read.kvs.iter().filter(|kv| kv.create_revision < revision);
+            older.count()
+        }
+        _ => usize::MAX,
     }
 }

@@ -42,11 +42,6 @@ impl Names {
 }
 
 impl Name {
-    /// What all who want the same thing have in common.
-    pub(crate) fn prefix(&self) -> &Bytes {
-        &self.prefix
-    }
-
     /// The key of the session with `lease`.
     pub(crate) fn key(&self, lease: i64) -> Bytes {
         let mut key = self.prefix.to_vec();

@@ -10,9 +10,9 @@ use tokio::sync::OnceCell;
 
 use super::Session;
 use super::clock::Moment;
-use super::hold::Hold;
+use super::hold::{Hold, over};
 use super::renewal::Renewals;
-use super::tenure::Tenure;
+use super::tenure::{Loss, Tenure};
 use crate::channel::Channel;
 use crate::client::Client;
 use crate::error::Result;
@@ -69,15 +69,19 @@ impl Sessions {
         }
     }
 
-    /// Grants a lease and keeps it alive.
+    /// Grants a lease and keeps it alive. Should the caller go, the lease that is granted meanwhile is given back.
     pub(crate) async fn start(&self, client: &Client, ttl: Duration) -> Result<Arc<Hold>> {
-        let sent = Moment::now();
-        let granted = client.grant(ttl).await?;
-        let tenure = Tenure::new(granted.lease, granted.ttl, sent, granted.header);
-        let tenure = Arc::new(tenure);
-        let renewing = self.renewals.keep(tenure.clone());
-        let channel = client.channel().clone();
-        Ok(Hold::new(tenure, renewing, channel, self.options))
+        let (client, renewals, options) = (client.clone(), self.renewals.clone(), self.options);
+        let started = tokio::spawn(async move {
+            let sent = Moment::now();
+            let granted = client.grant(ttl).await?;
+            let tenure = Tenure::new(granted.lease, granted.ttl, sent, granted.header);
+            let tenure = Arc::new(tenure);
+            let renewing = renewals.keep(tenure.clone());
+            let channel = client.channel().clone();
+            Ok(Hold::new(tenure, renewing, channel, options))
+        });
+        started.await.unwrap_or_else(|_| Err(over(Loss::Revoked)))
     }
 
     async fn shared(&self, client: &Client, ttl: Duration) -> Result<Arc<Hold>> {

@@ -203,3 +203,30 @@ async fn five_hundred_sessions_share_a_stream() {
     let streams: HashSet<usize> = calls.iter().map(|call| call.stream).collect();
     assert_eq!(streams.len(), 2);
 }
+
+#[tokio::test]
+async fn a_lease_that_is_granted_to_nobody_any_more_is_given_back() {
+    let member = Member::start(|call| match call.method.as_str() {
+        "LeaseGrant" => {
+            let granted = LeaseGrantResponse {
+                header: Some(CLUSTER),
+                id: 7,
+                ttl: 600,
+                error: String::new(),
+            };
+            Reply::Late(Duration::from_millis(200), framed(&granted))
+        }
+        "LeaseRevoke" => say(&LeaseRevokeResponse {
+            header: Some(CLUSTER),
+        }),
+        _ => Reply::Silence,
+    })
+    .await;
+    let client = member.client();
+    tokio::select! {
+        _ = client.session(secs(600)) => panic!("it is not granted yet"),
+        _ = member.asked("LeaseGrant", 1) => {}
+    }
+    let calls = member.asked("LeaseRevoke", 1).await;
+    assert_eq!(calls[0].read::<LeaseRevokeRequest>().id, 7);
+}
