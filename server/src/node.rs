@@ -149,7 +149,8 @@ struct Follower {
 impl Observer for Follower {
     fn applied(&self, applied: &Applied) {
         self.lessor.applied(&applied.lease_changes);
-        self.publisher.publish(&applied.sealed.rows);
+        let sealed = &applied.sealed;
+        self.publisher.publish(&sealed.rows, sealed.payload_bytes);
     }
 
     fn leader_changed(&self, leading: bool, term: u64) {

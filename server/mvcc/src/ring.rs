@@ -1,6 +1,7 @@
 //! The recent rows, in RAM: what was not flushed yet, and as much of what was as a bound allows.
 //!
-//! The writer appends whole revisions when it publishes them; the flusher trims after a flush. A row that is not
+//! The writer appends whole revisions before it publishes them, a large one in pieces: who reads here stops at the
+//! published revision. The flusher trims after a flush. A row that is not
 //! durable is never dropped, whatever the bound says. Revisions follow each other without a gap.
 
 use std::collections::VecDeque;

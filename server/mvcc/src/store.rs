@@ -86,6 +86,9 @@ impl Store {
     /// [`ReadError::Corrupt`] and [`ReadError::Storage`].
     pub fn row(&self, revision: Revision) -> Result<Option<Row>, ReadError> {
         let state = self.0.state.read();
+        if revision.main > state.published {
+            return Ok(None);
+        }
         if revision.main >= state.ring.first() {
             return Ok(state.ring.get(revision).cloned());
         }

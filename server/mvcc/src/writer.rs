@@ -46,7 +46,9 @@ pub struct Sealed {
     /// The store's revision after the entry.
     pub last: i64,
     /// The entry's changes in order.
-    pub rows: Vec<Row>,
+    pub rows: Arc<[Row]>,
+    /// How many bytes their payloads have.
+    pub payload_bytes: usize,
 }
 
 impl Writer {
@@ -78,6 +80,14 @@ impl Writer {
             sub: 0,
             writer: self,
         }
+    }
+
+    /// How many keys a range holds (etcd's convention, as in [`Query`]), without a walk.
+    pub fn count(&self, key: &[u8], end: &[u8]) -> u64 {
+        let state = self.shared.state.read();
+        let newest = state.index.newest();
+        let count = state.index.count(KeyRange::new(key, end), newest);
+        count.expect("the newest keys are counted in the tree's nodes")
     }
 
     /// Writes `key` of a small table, or removes it. Durable with the entry's rows.
@@ -112,7 +122,7 @@ impl Writer {
     /// Ends the entry at `position` of the log: publishes its revisions and hands it to the flusher. `applied` comes
     /// back from [`Store::open`](crate::Store::open) when this was the last entry flushed.
     pub fn seal(&mut self, position: u64, applied: Bytes) -> Sealed {
-        let rows = std::mem::take(&mut self.rows);
+        let rows: Arc<[Row]> = std::mem::take(&mut self.rows).into();
         let entry = Arc::new(SealedEntry {
             position,
             applied,
@@ -124,8 +134,13 @@ impl Writer {
         });
         let first = self.published + 1;
         self.published = self.revision;
+        // Ahead of their publication no reader finds rows in the ring.
+        let (ahead, last) = rows.split_at(rows.len().saturating_sub(KEYS_PER_LOCK));
+        for some in ahead.chunks(KEYS_PER_LOCK) {
+            self.shared.state.write().ring.append(some);
+        }
         let mut state = self.shared.state.write();
-        state.ring.append(&rows);
+        state.ring.append(last);
         state.published = self.revision;
         state.compacted = self.compacted;
         state.queued_bytes += entry.cost() as u64;
@@ -135,6 +150,7 @@ impl Writer {
         Sealed {
             first,
             last: self.revision,
+            payload_bytes: rows.iter().map(|row| row.payload.len()).sum(),
             rows,
         }
     }

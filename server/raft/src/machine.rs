@@ -1,17 +1,19 @@
 //! openraft's state machine over the replicated state: reads an entry's records once, applies them, hands the outcomes
 //! to who proposed them.
 //!
-//! Runs on the core thread. It never waits for a disk: what it applies is made durable later, by the flusher. An entry
-//! that it can't read, or a state that can't go on, is an error to openraft, which ends the member.
+//! Runs on the core thread, save that an entry of which the counts say that it takes long is applied on another one while
+//! the core goes on. It never waits for a disk: what it applies is made durable later, by the flusher. An entry that it
+//! can't read, or a state that can't go on, is an error to openraft, which ends the member.
 
 use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use keystead_mvcc::Store;
-use keystead_state::{Applied, Outcome, State};
+use keystead_state::{Applied, Outcome, Requests, State};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
 
 use crate::flusher;
 use crate::sink::Observer;
@@ -21,9 +23,13 @@ use crate::stored::{self, Note};
 use crate::type_config::{Entry, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::wal::Wal;
 
+/// An entry that goes through more keys than this takes a millisecond or more, and is applied aside.
+const KEYS_ON_CORE: u64 = 500;
+
 /// See the file's head.
 pub(crate) struct Machine {
-    state: State,
+    /// Taken by one at a time: this, or the thread that applies an entry aside, for which this waits.
+    state: Arc<Mutex<State>>,
     store: Store,
     note: Note,
     observer: Arc<dyn Observer>,
@@ -47,7 +53,7 @@ impl Machine {
             standing.set_applied(last);
         }
         Self {
-            state,
+            state: Arc::new(Mutex::new(state)),
             store,
             note,
             observer,
@@ -57,7 +63,7 @@ impl Machine {
         }
     }
 
-    fn apply_entry(&mut self, entry: Entry) -> io::Result<Vec<Outcome>> {
+    async fn apply_entry(&mut self, entry: Entry) -> io::Result<Vec<Outcome>> {
         let records = match entry.payload {
             Payload::Normal(proposal) => {
                 stored::records(proposal.stored).map_err(io::Error::other)?
@@ -70,14 +76,29 @@ impl Machine {
         };
         self.note.last = Some(entry.log_id);
         let position = position_after(entry.log_id.index);
-        let applied = self
-            .state
-            .apply(position, self.note.encode(), &records)
-            .map_err(io::Error::other)?;
+        let requests = Requests::read(&records).map_err(io::Error::other)?;
+        let (note, state) = (self.note.encode(), self.state.clone());
+        let keys = state.lock().keys_of(&requests);
+        let apply = move || state.lock().apply(position, note, requests);
+        let long = keys > KEYS_ON_CORE;
+        let applied = if long {
+            let aside = tokio::task::spawn_blocking(apply);
+            aside.await.map_err(io::Error::other)?
+        } else {
+            apply()
+        };
+        let applied = applied.map_err(io::Error::other)?;
         self.standing.set_applied(&entry.log_id);
         self.tell_flusher(&applied);
         self.observer.applied(&applied);
-        Ok(applied.outcomes)
+        let Applied {
+            outcomes, sealed, ..
+        } = applied;
+        if long {
+            // To give back a million rows takes long, too.
+            drop(tokio::task::spawn_blocking(move || drop(sealed)));
+        }
+        Ok(outcomes)
     }
 
     /// Returns when all that went into the log so far is on its disk.
@@ -112,7 +133,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let outcomes = self.apply_entry(entry)?;
+            let outcomes = self.apply_entry(entry).await?;
             if let Some(responder) = responder {
                 responder.send(outcomes);
             }
@@ -146,7 +167,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             return Err(io::Error::new(io::ErrorKind::InvalidData, mismatch));
         }
         self.flusher.install(imported, note.clone()).await?;
-        self.state.reload(&self.store).map_err(io::Error::other)?;
+        let (state, store) = (self.state.clone(), self.store.clone());
+        let reloading = tokio::task::spawn_blocking(move || state.lock().reload(&store));
+        let reloaded = reloading.await.map_err(io::Error::other)?;
+        reloaded.map_err(io::Error::other)?;
         self.standing.set_membership(note.membership.membership());
         if let Some(last) = &note.last {
             self.standing.set_applied(last);

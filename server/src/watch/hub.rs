@@ -76,19 +76,6 @@ impl Limits {
     }
 }
 
-/// How many streams and watchers a hub has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Open streams.
-    pub streams: usize,
-    /// Watchers of all streams.
-    pub watchers: usize,
-    /// Watchers that read history.
-    pub behind: usize,
-    /// Bytes queued in outboxes.
-    pub queued_bytes: usize,
-}
-
 /// The hub of one shard.
 pub struct Hub<H> {
     inbox: Arc<Inbox>,
@@ -210,9 +197,23 @@ impl<H: History> Hub<H> {
             advanced.await;
         }
     }
+}
 
-    /// What the hub holds now.
-    pub fn counts(&self) -> Counts {
+/// What a hub holds, for tests.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) streams: usize,
+    pub(super) watchers: usize,
+    /// Watchers that read history.
+    pub(super) behind: usize,
+    /// Bytes in outboxes.
+    pub(super) queued_bytes: usize,
+}
+
+#[cfg(test)]
+impl<H: History> Hub<H> {
+    pub(super) fn counts(&self) -> Counts {
         let core = self.core.borrow();
         Counts {
             streams: core.streams.len(),

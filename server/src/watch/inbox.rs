@@ -40,34 +40,15 @@ impl Publisher {
         )
     }
 
-    /// Hands `rows` to every shard that does not rest, with one wake for a shard that was idle. Readers see their
-    /// revisions already.
-    pub fn publish(&self, rows: &[Row]) {
+    /// Hands `rows`, whose payloads have so many bytes, to every shard that does not rest, with one wake for a shard
+    /// that was idle. Readers see their revisions already.
+    pub fn publish(&self, rows: &Batch, payload_bytes: usize) {
         if rows.is_empty() {
             return;
         }
-        let mut shared = Shared { rows, batch: None };
         for inbox in self.inboxes.iter() {
-            inbox.push_batch(&mut shared);
+            inbox.push_batch(rows, payload_bytes);
         }
-    }
-}
-
-/// The rows of an entry, made a batch when the first hub takes them.
-struct Shared<'a> {
-    rows: &'a [Row],
-    batch: Option<(Batch, usize)>,
-}
-
-impl Shared<'_> {
-    /// The batch, and the bytes of its payloads.
-    fn batch(&mut self) -> (Batch, usize) {
-        let rows = self.rows;
-        let make = || {
-            let bytes = rows.iter().map(|row| row.payload.len()).sum();
-            (rows.iter().cloned().collect(), bytes)
-        };
-        self.batch.get_or_insert_with(make).clone()
     }
 }
 
@@ -95,7 +76,7 @@ impl Posts {
 }
 
 impl Inbox {
-    fn push_batch(&self, shared: &mut Shared<'_>) {
+    fn push_batch(&self, batch: &Batch, payload_bytes: usize) {
         let mut posts = self.posts.lock();
         if posts.resting {
             return;
@@ -105,9 +86,8 @@ impl Inbox {
             posts.batches.clear();
             posts.bytes = 0;
         }
-        let (batch, bytes) = shared.batch();
-        posts.bytes += bytes;
-        posts.batches.push_back(batch);
+        posts.bytes += payload_bytes;
+        posts.batches.push_back(batch.clone());
         drop(posts);
         if idle {
             self.arrived.notify_one();

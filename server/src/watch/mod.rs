@@ -29,7 +29,7 @@ mod tests;
 
 pub use create::Create;
 pub use history::History;
-pub use hub::{Counts, Headers, Hub, Limits};
+pub use hub::{Headers, Hub, Limits};
 pub use inbox::{Batch, Inbox, Publisher};
 pub use span::{EmptyRange, Span};
 pub use stream::Stream;

@@ -12,15 +12,13 @@ use keystead_proto::etcdserverpb::{
     AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
     LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
 };
-use keystead_proto::internal::{Record, RecordKind};
-use prost::Message;
 
 use crate::alarm::Effect;
 use crate::fatal::{Fatal, OpenError, Stop};
-use crate::nesting::{self, Undecodable};
 use crate::reader::{Reader, Shared};
+use crate::request::Request;
 use crate::{
-    LeaseChange, Limits, Refusal, alarm, compaction, delete_range, lease, member, put, quota, txn,
+    LeaseChange, Limits, Refusal, Requests, alarm, compaction, delete_range, lease, put, quota, txn,
 };
 
 /// The replicated state, as its one writer sees it.
@@ -100,8 +98,14 @@ impl State {
         Ok(())
     }
 
+    /// About how many keys an entry would go through, beside one for each operation: what decides how long it takes.
+    pub fn keys_of(&self, requests: &Requests) -> u64 {
+        requests.keys(&self.writer, &self.shared.lessor)
+    }
+
     /// Applies the entry at `position` of the log. `applied` is kept with it and comes back when the store is opened
-    /// after this entry was the last one flushed.
+    /// after this entry was the last one flushed. Nothing of the entry can be read, nor is it flushed, before all of it
+    /// is applied; locks that readers take are held for a few hundred keys at a time.
     ///
     /// # Errors
     /// [`Fatal`]: the member must stop without applying anything more.
@@ -109,12 +113,12 @@ impl State {
         &mut self,
         position: u64,
         applied: Bytes,
-        records: &[Record],
+        requests: Requests,
     ) -> Result<Applied, Fatal> {
         let mut changes = Changes::default();
-        let mut outcomes = Vec::with_capacity(records.len());
-        for record in records {
-            outcomes.push(self.record(record, &mut changes)?);
+        let mut outcomes = Vec::with_capacity(requests.0.len());
+        for request in requests.0 {
+            outcomes.push(self.outcome(request, &mut changes)?);
         }
         let sealed = self.writer.seal(position, applied);
         let Changes {
@@ -131,26 +135,23 @@ impl State {
         })
     }
 
-    fn record(&mut self, record: &Record, changes: &mut Changes) -> Result<Outcome, Fatal> {
-        match self.reply(record, changes) {
+    fn outcome(&mut self, request: Request, changes: &mut Changes) -> Result<Outcome, Fatal> {
+        match self.reply(request, changes) {
             Ok(reply) => Ok(Ok(reply)),
             Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
             Err(Stop::Fatal(fatal)) => Err(fatal),
         }
     }
 
-    fn reply(&mut self, record: &Record, changes: &mut Changes) -> Result<Reply, Stop> {
+    fn reply(&mut self, request: Request, changes: &mut Changes) -> Result<Reply, Stop> {
         let Self { writer, shared } = self;
         let lessor = &shared.lessor;
-        Ok(match record.kind() {
-            RecordKind::Put => {
-                let request = decode(record)?;
+        Ok(match request {
+            Request::Put(request) => {
                 shared.alarms.read().admit(Effect::Grows)?;
                 Reply::Put(put::put(&mut writer.begin(), lessor, &request)?)
             }
-            RecordKind::Txn => {
-                let request = nesting::decode_txn(&record.payload)
-                    .map_err(|error| undecodable(record, error))?;
+            Request::Txn(request) => {
                 let effect = if quota::txn_cost(&request) > 0 {
                     Effect::Grows
                 } else {
@@ -159,8 +160,7 @@ impl State {
                 shared.alarms.read().admit(effect)?;
                 Reply::Txn(txn::txn(&mut writer.begin(), lessor, &request)?)
             }
-            RecordKind::DeleteRange => {
-                let request = decode(record)?;
+            Request::DeleteRange(request) => {
                 shared.alarms.read().admit(Effect::Changes)?;
                 Reply::DeleteRange(delete_range::delete_range(
                     &mut writer.begin(),
@@ -168,15 +168,13 @@ impl State {
                     &request,
                 )?)
             }
-            RecordKind::Compaction => {
-                let request = decode(record)?;
+            Request::Compaction(request) => {
                 shared.alarms.read().admit(Effect::Changes)?;
                 let response = compaction::compact(writer, &request)?;
                 changes.compacted = Some(request.revision);
                 Reply::Compaction(response)
             }
-            RecordKind::LeaseGrant => {
-                let request = decode(record)?;
+            Request::LeaseGrant(request) => {
                 shared.alarms.read().admit(Effect::Grows)?;
                 let response = lease::grant(writer, lessor, &request)?;
                 changes.leases.push(LeaseChange::Granted {
@@ -185,48 +183,32 @@ impl State {
                 });
                 Reply::LeaseGrant(response)
             }
-            RecordKind::LeaseRevoke => {
-                let request = decode(record)?;
+            Request::LeaseRevoke(request) => {
                 shared.alarms.read().admit(Effect::Changes)?;
                 let response = lease::revoke(writer, lessor, &request)?;
                 changes.leases.push(LeaseChange::Revoked { id: request.id });
                 Reply::LeaseRevoke(response)
             }
-            RecordKind::Alarm => {
-                let request = decode(record)?;
+            Request::Alarm(request) => {
                 let mut alarms = shared.alarms.write();
                 let before = alarms.count();
                 let response = alarm::alarm(writer, &mut alarms, &request);
                 changes.alarms |= alarms.count() != before;
                 Reply::Alarm(response)
             }
-            RecordKind::MemberAttributes => {
-                let published = decode(record)?;
+            Request::MemberAttributes(published) => {
                 shared.members.write().publish(writer, published);
                 Reply::Done {
                     revision: writer.begin().commit(),
                 }
             }
-            RecordKind::ClusterVersion => {
-                let version = member::text(&record.payload).ok_or(Fatal::VersionNotText)?;
+            Request::ClusterVersion(version) => {
                 shared.members.write().set_cluster_version(writer, version);
                 Reply::Done {
                     revision: writer.begin().commit(),
                 }
             }
-            RecordKind::Unspecified => return Err(Fatal::UnknownKind(record.kind).into()),
         })
-    }
-}
-
-fn decode<M: Message + Default>(record: &Record) -> Result<M, Fatal> {
-    M::decode(record.payload.clone()).map_err(|error| undecodable(record, error.into()))
-}
-
-fn undecodable(record: &Record, error: Undecodable) -> Fatal {
-    Fatal::Undecodable {
-        kind: record.kind().as_str_name(),
-        error,
     }
 }
 

@@ -10,6 +10,7 @@
 //! Attachments are not stored: every key carries its lease, so they are gathered from the keys on opening.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use keystead_mvcc::{Meta, Read, Store, Writer};
@@ -23,6 +24,9 @@ use crate::table::{LEASE, MalformedEntry};
 use crate::{OpenError, Refusal};
 
 const VALUE_VERSION: u8 = 1;
+
+/// Keys of a lease that are copied before the lock is released: the applier waits for it.
+const KEYS_PER_LOCK: usize = 256;
 
 /// What is known of a lease in every member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,14 +93,34 @@ impl Lessor {
         })
     }
 
-    /// The keys of a lease in order; none when there is no such lease.
+    /// The keys of a lease in order; none when there is no such lease. Keys that come and go meanwhile may be in it.
     pub(crate) fn keys(&self, id: i64) -> Vec<Bytes> {
+        let mut keys = Vec::new();
+        loop {
+            let some = self.keys_after(id, keys.last());
+            if some.is_empty() {
+                return keys;
+            }
+            keys.extend(some);
+        }
+    }
+
+    /// Some keys of a lease, those that follow `after`.
+    fn keys_after(&self, id: i64, after: Option<&Bytes>) -> Vec<Bytes> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
         let leases = self.0.read();
         let keys = leases.get(&id).map(|lease| &lease.keys);
         keys.into_iter()
-            .flatten()
+            .flat_map(|keys| keys.range::<[u8], _>((from, Bound::Unbounded)))
+            .take(KEYS_PER_LOCK)
             .map(|key| Bytes::copy_from_slice(key))
             .collect()
+    }
+
+    /// How many keys a lease has.
+    pub(crate) fn key_count(&self, id: i64) -> u64 {
+        let leases = self.0.read();
+        leases.get(&id).map_or(0, |lease| lease.keys.len() as u64)
     }
 
     /// Every lease with its time to live, by id.
@@ -138,8 +162,10 @@ impl Lessor {
         );
     }
 
-    fn remove(&self, id: i64) -> Option<BTreeSet<Box<[u8]>>> {
-        self.0.write().remove(&id).map(|lease| lease.keys)
+    fn remove(&self, id: i64) {
+        let removed = self.0.write().remove(&id);
+        // Its keys are given back without the lock: there may be many.
+        drop(removed);
     }
 }
 
@@ -172,12 +198,19 @@ pub(crate) fn revoke(
     lessor: &Lessor,
     request: &LeaseRevokeRequest,
 ) -> Result<LeaseRevokeResponse, Refusal> {
-    let keys = lessor.remove(request.id).ok_or(Refusal::LeaseNotFound)?;
+    if lessor.facts(request.id).is_none() {
+        return Err(Refusal::LeaseNotFound);
+    }
     writer.set(LEASE, &request.id.to_be_bytes(), None);
     let mut txn = writer.begin();
-    for key in keys {
-        txn.delete_range(&key, b"", &mut |_, _| ());
+    let mut keys = lessor.keys_after(request.id, None);
+    while let Some(last) = keys.last() {
+        for key in &keys {
+            txn.delete_range(key, b"", &mut |_, _| ());
+        }
+        keys = lessor.keys_after(request.id, Some(last));
     }
+    lessor.remove(request.id);
     Ok(LeaseRevokeResponse {
         header: Some(header(txn.commit())),
     })

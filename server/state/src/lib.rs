@@ -20,6 +20,7 @@ pub mod quota;
 pub mod range;
 mod reader;
 mod refusal;
+mod request;
 mod table;
 pub mod txn;
 
@@ -31,4 +32,5 @@ pub use quota::Limits;
 pub use range::RangeAnswer;
 pub use reader::Reader;
 pub use refusal::Refusal;
+pub use request::Requests;
 pub use table::MalformedEntry;

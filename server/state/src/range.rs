@@ -118,6 +118,11 @@ struct Plan {
     cut: bool,
 }
 
+/// The most rows that a range without filters and of no old revision reads; 0 for all of them.
+pub(crate) fn fetched(request: &RangeRequest) -> usize {
+    Plan::of(request).fetch
+}
+
 impl Plan {
     fn of(request: &RangeRequest) -> Self {
         let filters = request.min_mod_revision != 0

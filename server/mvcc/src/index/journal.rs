@@ -14,6 +14,8 @@ const KEPT_KEY_BYTES: usize = 8 << 20;
 /// A block is closed at this many marks or bytes; blocks are dropped whole.
 const BLOCK_MARKS: usize = 1024;
 const BLOCK_KEY_BYTES: usize = 64 * 1024;
+/// Blocks dropped at once, for readers wait: more than an entry of many small records adds.
+const BLOCKS_A_TRIM: usize = 64;
 
 /// What became of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +70,13 @@ impl Journal {
         self.floor = self.floor.max(main);
     }
 
-    /// Drops the oldest blocks that are not needed to keep the bounds, none above `published`.
+    /// Drops the oldest blocks that are not needed to keep the bounds, none above `published`. After many changes in
+    /// one revision it takes some calls.
     pub fn trim(&mut self, published: i64) {
-        while self.marks > KEPT_MARKS || self.key_bytes > KEPT_KEY_BYTES {
+        for _ in 0..BLOCKS_A_TRIM {
+            if self.marks <= KEPT_MARKS && self.key_bytes <= KEPT_KEY_BYTES {
+                return;
+            }
             let Some(newest) = self.blocks.front().and_then(Block::newest) else {
                 return;
             };
@@ -195,7 +201,11 @@ mod tests {
         journal.trim(1500);
         assert_eq!(journal.changes_since(1000), None);
         assert_eq!(journal.changes_since(1500), Some(newest as usize - 1500));
-        journal.trim(newest);
+        let excess = journal.marks - KEPT_MARKS;
+        for _ in 0..=excess / BLOCK_MARKS / BLOCKS_A_TRIM {
+            assert!(journal.marks > KEPT_MARKS);
+            journal.trim(newest);
+        }
         assert!(journal.marks <= KEPT_MARKS);
         let reach = newest - (KEPT_MARKS - BLOCK_MARKS) as i64;
         assert_eq!(journal.changes_since(reach), Some(KEPT_MARKS - BLOCK_MARKS));

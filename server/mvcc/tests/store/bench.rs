@@ -154,7 +154,7 @@ impl Bench {
             .rows
             .iter()
             .filter(|row| row.revision.main > before);
-        assert_eq!(sealed.rows, rows.cloned().collect::<Vec<_>>());
+        assert_eq!(sealed.rows[..], rows.cloned().collect::<Vec<_>>());
         self.sealed.push(self.model.clone());
         self.model.first_compaction = None;
     }

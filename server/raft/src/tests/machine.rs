@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use futures::stream;
-use keystead_proto::internal::Record;
+use keystead_mvcc::KeyValueRef;
+use keystead_proto::etcdserverpb::DeleteRangeRequest;
+use keystead_proto::internal::{Record, RecordKind};
 use openraft::RaftSnapshotBuilder as _;
 use openraft::storage::RaftStateMachine as _;
+use prost::Message as _;
 
 use super::storage_suite::alone;
 use super::{dump, put};
@@ -20,6 +23,19 @@ fn entry(index: u64, stored: Bytes) -> Entry {
     Entry {
         log_id: LogId::new_term_index(1, index),
         payload,
+    }
+}
+
+fn delete_range(key: &str, end: &str) -> Record {
+    let delete = DeleteRangeRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        range_end: Bytes::copy_from_slice(end.as_bytes()),
+        prev_kv: false,
+    };
+    Record {
+        kind: RecordKind::DeleteRange as i32,
+        payload: delete.encode_to_vec().into(),
+        ..Default::default()
     }
 }
 
@@ -121,4 +137,49 @@ async fn a_snapshot_of_another_moment_than_promised_is_refused() {
         .await
         .unwrap_err();
     assert_eq!(dump(&target.reader), (1, vec![]));
+}
+
+#[test]
+fn an_entry_of_many_keys_leaves_the_core_to_others_and_is_seen_as_a_whole() {
+    // With one thread for what is done aside, which is taken: an entry that needs it waits.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (guard, _log, mut machine) = alone();
+        let named = |chunk: u64| move |n: u64| put(&format!("{chunk}/{n:03}"), "value");
+        for chunk in 0..3 {
+            let records = (0..500).map(named(chunk)).collect();
+            let entry = entry(chunk, stored::command(records));
+            apply(&mut machine, entry).await.unwrap();
+        }
+        let (release, released) = std::sync::mpsc::channel();
+        let taken = tokio::task::spawn_blocking(move || released.recv());
+        let few = entry(3, stored::command(vec![delete_range("0/", "1")]));
+        apply(&mut machine, few).await.unwrap();
+        let before = dump(&guard.reader);
+        assert_eq!(before.1.len(), 1000);
+        let many = vec![put("new", "v"), delete_range("0/", "9"), put("newer", "v")];
+        {
+            let applying = apply(&mut machine, entry(4, stored::command(many)));
+            let mut applying = std::pin::pin!(applying);
+            for _ in 0..3 {
+                assert!(futures::poll!(&mut applying).is_pending());
+                assert_eq!(dump(&guard.reader), before);
+                assert_eq!(guard.standing.applied(), 4);
+            }
+            release.send(()).unwrap();
+            applying.await.unwrap();
+        }
+        taken.await.unwrap().unwrap();
+        assert_eq!(guard.standing.applied(), 5);
+        let (revision, left) = dump(&guard.reader);
+        let key = |row| KeyValueRef::decode(row).unwrap().key;
+        assert_eq!(revision, before.0 + 3);
+        assert_eq!(
+            left.iter().map(|row| key(row)).collect::<Vec<_>>(),
+            [b"new".as_slice(), b"newer"]
+        );
+    });
 }

@@ -210,9 +210,15 @@ impl Member {
         }
     }
 
+    /// Hands rows to the inbox.
+    pub(super) fn publish(&self, rows: Vec<Row>) {
+        let payload_bytes = rows.iter().map(|row| row.payload.len()).sum();
+        self.publisher.publish(&rows.into(), payload_bytes);
+    }
+
     /// Writes one revision, and has it dispatched.
     pub(super) fn put(&self, changes: &[Change]) -> i64 {
-        self.publisher.publish(&self.model.write(changes));
+        self.publish(self.model.write(changes));
         self.hub.drain();
         self.model.revision()
     }

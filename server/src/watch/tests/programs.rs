@@ -180,7 +180,7 @@ impl Program {
 
     fn publish(&mut self, revisions: usize) {
         for batch in std::mem::take(&mut self.written).chunks(revisions) {
-            self.member.publisher.publish(&batch.concat());
+            self.member.publish(batch.concat());
         }
         self.member.hub.drain();
     }
@@ -210,7 +210,10 @@ impl Program {
             check(&self.member.model, asked, messages, false);
         }
         self.clients.clear();
-        assert_eq!(self.member.hub.counts(), crate::watch::Counts::default());
+        assert_eq!(
+            self.member.hub.counts(),
+            crate::watch::hub::Counts::default()
+        );
     }
 }
 

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use keystead_proto::etcdserverpb::WatchResponse;
 
 use super::model::{Member, Woken, create, drain, now, poll, put};
-use crate::watch::{Counts, Create, History, Limits, Span, WaitError};
+use crate::watch::hub::Counts;
+use crate::watch::{Create, History, Limits, Span, WaitError};
 
 fn member() -> Member {
     Member::new(Limits::new(1 << 20))
@@ -115,8 +116,8 @@ fn a_live_event_tells_its_own_revision_and_catch_up_the_stores() {
     let messages = drain(&stream);
     assert!(messages[0].created && messages[0].events.is_empty());
     assert_eq!((revisions(&messages), revision(&messages[1])), (vec![2], 3));
-    member.publisher.publish(
-        &[
+    member.publish(
+        [
             member.model.write(&[put(1, "c")]),
             member.model.write(&[put(9, "d")]),
         ]
@@ -493,7 +494,7 @@ fn a_request_waits_until_the_hub_is_where_the_history_is() {
     let mut creating = std::pin::pin!(stream.create(&request));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(creating.as_mut().poll(&mut cx).is_pending());
-    member.publisher.publish(&written);
+    member.publish(written);
     member.hub.drain();
     assert!(creating.as_mut().poll(&mut cx).is_ready());
     let messages = drain(&stream);
@@ -507,11 +508,7 @@ fn a_request_waits_until_the_hub_is_where_the_history_is() {
 #[test]
 fn a_hub_that_nobody_watches_rests_and_whoever_comes_next_misses_nothing() {
     let member = member();
-    let publish = |key| {
-        member
-            .publisher
-            .publish(&member.model.write(&[put(key, "a")]))
-    };
+    let publish = |key| member.publish(member.model.write(&[put(key, "a")]));
     member.hub.rest();
     publish(1);
     publish(2);
@@ -548,7 +545,7 @@ fn a_request_that_waits_for_the_hub_goes_on_when_the_hub_rests() {
     let mut cx = std::task::Context::from_waker(&waker);
     assert!(creating.as_mut().poll(&mut cx).is_pending());
     member.hub.rest();
-    member.publisher.publish(&written);
+    member.publish(written);
     assert!(woken.is_woken());
     assert!(creating.as_mut().poll(&mut cx).is_ready());
     assert_eq!(revision(&drain(&stream)[0]), 2);
@@ -573,10 +570,8 @@ async fn a_wait_ends_with_the_first_revision_of_its_span() {
             let next = changes.next(Span::prefix(b"\x01"), 4);
             let published = async {
                 tokio::task::yield_now().await;
-                member
-                    .publisher
-                    .publish(&member.model.write(&[put(2, "d")]));
-                member.publisher.publish(&member.model.write(&[(1, None)]));
+                member.publish(member.model.write(&[put(2, "d")]));
+                member.publish(member.model.write(&[(1, None)]));
             };
             let (next, ()) = tokio::join!(next, published);
             let next = next.expect("live");

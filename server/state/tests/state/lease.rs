@@ -89,3 +89,20 @@ fn leases_and_what_is_attached_survive_a_restart() {
     machine.script([(revoke(2), "@5")]);
     assert_eq!(machine.range(&range_of("a", "\0")), "@5 #0");
 }
+
+#[test]
+fn a_lease_of_many_keys_lists_and_deletes_them_all() {
+    let mut machine = Machine::new();
+    let mut records = vec![grant(7, 10)];
+    records.extend((0..600).map(|n| put_leased(&format!("k{n:03}"), "v", 7)));
+    machine.entry(&records);
+    machine.apply(put("other", "v")).expect("put");
+    let keys: Vec<_> = (0..600).map(|n| bytes(&format!("k{n:03}"))).collect();
+    assert_eq!(machine.reader.lease_keys(7), keys);
+    machine.script([
+        (revoke(7), "@603"),
+        (put_leased("k", "v", 7), "LeaseNotFound"),
+    ]);
+    assert_eq!(machine.reader.lease_keys(7), Vec::<bytes::Bytes>::new());
+    assert_eq!(machine.reader.store().sizes().keys, 1);
+}

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use keystead_mvcc::{Flusher, Options, Store};
 use keystead_proto::etcdserverpb::{RangeRequest, TxnRequest};
 use keystead_proto::internal::Record;
-use keystead_state::{Applied, Limits, Outcome, Reader, State, range, txn};
+use keystead_state::{Applied, Limits, Outcome, Reader, Requests, State, range, txn};
 use tempfile::TempDir;
 
 use crate::records::show;
@@ -64,7 +64,11 @@ impl Machine {
         self.position += 1;
         let applied = Bytes::copy_from_slice(&self.position.to_be_bytes());
         self.state
-            .apply(self.position, applied, records)
+            .apply(
+                self.position,
+                applied,
+                Requests::read(records).expect("records"),
+            )
             .expect("the entry is sound")
     }
 

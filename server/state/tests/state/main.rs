@@ -12,4 +12,5 @@ mod model;
 mod programs;
 mod range;
 mod records;
+mod requests;
 mod txn;

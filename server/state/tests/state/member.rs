@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::Member;
 use keystead_proto::internal::{Record, RecordKind};
-use keystead_state::Fatal;
+use keystead_state::{Fatal, Requests};
 
 use crate::machine::Machine;
 use crate::records::*;
@@ -61,15 +61,15 @@ fn a_record_that_can_not_be_understood_stops_the_member() {
         payload: payload.clone(),
         ..Default::default()
     };
-    let apply = |record| Machine::new().state.apply(1, Bytes::new(), &[record]);
-    assert!(matches!(apply(of(99)), Err(Fatal::UnknownKind(99))));
-    assert!(matches!(apply(of(0)), Err(Fatal::UnknownKind(0))));
+    let read = |record| Requests::read(&[record]);
+    assert!(matches!(read(of(99)), Err(Fatal::UnknownKind(99))));
+    assert!(matches!(read(of(0)), Err(Fatal::UnknownKind(0))));
     assert!(matches!(
-        apply(of(RecordKind::Put.into())),
+        read(of(RecordKind::Put.into())),
         Err(Fatal::Undecodable { kind: "PUT", .. })
     ));
     assert!(matches!(
-        apply(of(RecordKind::ClusterVersion.into())),
+        read(of(RecordKind::ClusterVersion.into())),
         Err(Fatal::VersionNotText)
     ));
 }

@@ -1,0 +1,143 @@
+//! The records of one entry of the log, read: what they ask is known, and how much of it, before anything is applied.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keystead_mvcc::Writer;
+use keystead_proto::etcdserverpb::request_op::Request as Operation;
+use keystead_proto::etcdserverpb::{
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    Member, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
+use keystead_proto::internal::{Record, RecordKind};
+use prost::Message;
+
+use crate::fatal::Fatal;
+use crate::lease::Lessor;
+use crate::member;
+use crate::nesting::{self, Undecodable};
+
+/// The requests of an entry, in order.
+pub struct Requests(pub(crate) Vec<Request>);
+
+/// One record's request.
+pub(crate) enum Request {
+    Put(PutRequest),
+    DeleteRange(DeleteRangeRequest),
+    Txn(TxnRequest),
+    Compaction(CompactionRequest),
+    LeaseGrant(LeaseGrantRequest),
+    LeaseRevoke(LeaseRevokeRequest),
+    Alarm(AlarmRequest),
+    MemberAttributes(Member),
+    ClusterVersion(Arc<str>),
+}
+
+impl Requests {
+    /// Reads records.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the member must stop, for this version can't read what others may have applied.
+    pub fn read(records: &[Record]) -> Result<Self, Fatal> {
+        records.iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// About how many keys the requests go through, beside the one that each operation has to itself: what they may
+    /// cost, told by the counts alone. What a transaction reads at an old revision can't be told and counts as endless.
+    pub(crate) fn keys(&self, writer: &Writer, lessor: &Lessor) -> u64 {
+        self.0
+            .iter()
+            .map(|request| match request {
+                Request::DeleteRange(delete) => keys_in(writer, &delete.key, &delete.range_end),
+                Request::LeaseRevoke(revoke) => lessor.key_count(revoke.id),
+                Request::Txn(txn) => keys_of_txn(writer, txn),
+                Request::Put(_)
+                | Request::Compaction(_)
+                | Request::LeaseGrant(_)
+                | Request::Alarm(_)
+                | Request::MemberAttributes(_)
+                | Request::ClusterVersion(_) => 0,
+            })
+            .fold(0, u64::saturating_add)
+    }
+}
+
+fn read(record: &Record) -> Result<Request, Fatal> {
+    Ok(match record.kind() {
+        RecordKind::Put => Request::Put(decode(record)?),
+        RecordKind::DeleteRange => Request::DeleteRange(decode(record)?),
+        RecordKind::Txn => Request::Txn(
+            nesting::decode_txn(&record.payload).map_err(|error| undecodable(record, error))?,
+        ),
+        RecordKind::Compaction => Request::Compaction(decode(record)?),
+        RecordKind::LeaseGrant => Request::LeaseGrant(decode(record)?),
+        RecordKind::LeaseRevoke => Request::LeaseRevoke(decode(record)?),
+        RecordKind::Alarm => Request::Alarm(decode(record)?),
+        RecordKind::MemberAttributes => Request::MemberAttributes(decode(record)?),
+        RecordKind::ClusterVersion => {
+            Request::ClusterVersion(member::text(&record.payload).ok_or(Fatal::VersionNotText)?)
+        }
+        RecordKind::Unspecified => return Err(Fatal::UnknownKind(record.kind)),
+    })
+}
+
+fn decode<M: Message + Default>(record: &Record) -> Result<M, Fatal> {
+    M::decode(record.payload.clone()).map_err(|error| undecodable(record, error.into()))
+}
+
+fn undecodable(record: &Record, error: Undecodable) -> Fatal {
+    Fatal::Undecodable {
+        kind: record.kind().as_str_name(),
+        error,
+    }
+}
+
+fn keys_in(writer: &Writer, key: &Bytes, end: &Bytes) -> u64 {
+    if end.is_empty() {
+        0
+    } else {
+        writer.count(key, end)
+    }
+}
+
+/// Which branch will run is not known yet: the longer one counts.
+fn keys_of_txn(writer: &Writer, txn: &TxnRequest) -> u64 {
+    let compared = txn
+        .compare
+        .iter()
+        .map(|compare| keys_in(writer, &compare.key, &compare.range_end))
+        .fold(0, u64::saturating_add);
+    let branch = |ops: &[RequestOp]| {
+        ops.iter()
+            .map(|op| keys_of_op(writer, op))
+            .fold(0, u64::saturating_add)
+    };
+    compared.saturating_add(branch(&txn.success).max(branch(&txn.failure)))
+}
+
+fn keys_of_op(writer: &Writer, op: &RequestOp) -> u64 {
+    match &op.request {
+        Some(Operation::RequestRange(range)) => keys_of_range(writer, range),
+        Some(Operation::RequestDeleteRange(delete)) => {
+            keys_in(writer, &delete.key, &delete.range_end)
+        }
+        Some(Operation::RequestTxn(txn)) => keys_of_txn(writer, txn),
+        Some(Operation::RequestPut(_)) | None => 0,
+    }
+}
+
+fn keys_of_range(writer: &Writer, range: &RangeRequest) -> u64 {
+    if range.range_end.is_empty() {
+        0
+    } else if range.revision > 0 {
+        u64::MAX
+    } else if range.count_only {
+        0
+    } else {
+        let keys = keys_in(writer, &range.key, &range.range_end);
+        match crate::range::fetched(range) {
+            0 => keys,
+            most => keys.min(most as u64),
+        }
+    }
+}
