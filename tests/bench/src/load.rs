@@ -205,11 +205,13 @@ impl Thread {
         )
     }
 
-    /// One call, timed from `due`. False when the caller has nothing left to ask.
+    /// One call, timed from `due`, and told if it was due within the window, however late it ends: what a stall leaves
+    /// waiting at the window's end counts. False when the caller has nothing left to ask.
     async fn call(&self, caller: &mut Caller, connection: &mut Connection, due: Instant) -> bool {
         let Some((rpc, message)) = caller.request(&self.rpcs) else {
             return false;
         };
+        let measured = self.signals.measuring.load(Relaxed);
         match connection.call(rpc, message).await {
             Ok(answer) => caller.answered(answer),
             Err(error) if self.counters.errors.fetch_add(1, Relaxed) == 0 => {
@@ -218,7 +220,7 @@ impl Thread {
             Err(_) => {}
         }
         self.counters.calls.fetch_add(1, Relaxed);
-        if self.signals.measuring.load(Relaxed) {
+        if measured {
             self.latency
                 .borrow_mut()
                 .saturating_record(due.elapsed().as_micros() as u64);
