@@ -20,14 +20,14 @@ use keystead_proto::etcdserverpb::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use tonic::Code;
 
 use super::feed::{Feed, Wishes};
 use super::joiner::Joiner;
 use super::notice::ResetCause;
+use super::refusal::{passes, reason};
 use crate::backoff::ATTEMPTS;
 use crate::channel::{Channel, Effect, Failure, Receiver, Sender, rpc};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::header::Header;
 use crate::options::{CallOptions, ConnectOptions};
 
@@ -722,47 +722,6 @@ impl Stream {
         self.ids.remove(&watch_id);
         self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
     }
-}
-
-/// etcd's reason is a status in words, or an error of its store; without either the watch is simply cut off.
-fn reason(text: &str, at_creation: bool) -> (Code, String) {
-    const CODES: [(&str, Code); 6] = [
-        ("PermissionDenied", Code::PermissionDenied),
-        ("Unauthenticated", Code::Unauthenticated),
-        ("InvalidArgument", Code::InvalidArgument),
-        ("FailedPrecondition", Code::FailedPrecondition),
-        ("OutOfRange", Code::OutOfRange),
-        ("Unavailable", Code::Unavailable),
-    ];
-    let status = text.strip_prefix("rpc error: code = ");
-    if let Some((name, message)) = status.and_then(|status| status.split_once(" desc = ")) {
-        let code = CODES.iter().find(|(code, _)| *code == name);
-        return (
-            code.map_or(Code::Unknown, |&(_, code)| code),
-            message.to_owned(),
-        );
-    }
-    let code = if at_creation && !text.is_empty() {
-        Code::InvalidArgument
-    } else {
-        Code::Unavailable
-    };
-    (code, text.to_owned())
-}
-
-/// Trying again may help.
-fn passes(error: &Error) -> bool {
-    // A refused token is had anew by what opens the next stream.
-    let stale_token = error.kind == Kind::Unauthenticated && error.retryable;
-    stale_token
-        || !matches!(
-            error.kind,
-            Kind::Closed
-                | Kind::Unauthenticated
-                | Kind::PermissionDenied
-                | Kind::InvalidArgument
-                | Kind::Unimplemented
-        )
 }
 
 /// A stream that should have said something and did not.

@@ -13,6 +13,7 @@ mod feed;
 mod joiner;
 pub(crate) mod line;
 pub mod notice;
+mod refusal;
 mod resync;
 mod tracked;
 pub mod watcher;
