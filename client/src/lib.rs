@@ -68,6 +68,7 @@
 //!
 //! Keys and values are [`bytes::Bytes`] that share the memory of the answer they came in: a value kept for long is better copied.
 
+mod auth;
 mod backoff;
 mod channel;
 mod client;
@@ -88,6 +89,9 @@ mod txn;
 mod verdict;
 mod watch;
 
+pub use auth::roles::{Access, Permission, Role, Roles};
+pub use auth::status::AuthStatus;
+pub use auth::users::{User, Users};
 pub use bytes;
 pub use client::Client;
 pub use cluster::members::{AddedMember, Member, Members};

@@ -54,7 +54,8 @@ impl ConnectOptions {
     }
 
     /// The defaults, for the endpoints that `ETCDCTL_ENDPOINTS` names, divided by commas as etcdctl has it; for
-    /// `http://127.0.0.1:2379` where it is not set. `ETCDCTL_CACERT`, `ETCDCTL_CERT` and `ETCDCTL_KEY` name files of TLS. `ETCDCTL_USER` has the user, and after a colon the password, unless
+    /// `http://127.0.0.1:2379` where it is not set. `ETCDCTL_CACERT`, `ETCDCTL_CERT` and `ETCDCTL_KEY` name files of TLS;
+    /// `ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true` has no server's certificate looked at. `ETCDCTL_USER` has the user, and after a colon the password, unless
     /// `ETCDCTL_PASSWORD` has it.
     pub fn from_env() -> ConnectOptions {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -78,11 +79,18 @@ impl ConnectOptions {
                 ca: set("ETCDCTL_CACERT").map(PathBuf::from),
                 identity,
                 server_name: None,
+                dangerously_skip_verify: set("ETCDCTL_INSECURE_SKIP_TLS_VERIFY")
+                    .is_some_and(|word| is_true(&word)),
             },
             credentials,
             ..ConnectOptions::new(endpoints.filter(|name| !name.is_empty()))
         }
     }
+}
+
+/// Go's spellings, which etcdctl takes.
+fn is_true(word: &str) -> bool {
+    matches!(word, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
 /// What https endpoints are trusted by, and who we are to them: files in PEM, which are read again for every new connection.
@@ -103,6 +111,9 @@ pub struct Tls {
     pub identity: Option<Identity>,
     /// The name that a server's certificate must have, where it is not the endpoint's host.
     pub server_name: Option<String>,
+    /// Take any server for the right one: its certificate is not looked at, nor `ca`. Whoever can get between the client and the server
+    /// then reads and writes everything, the password too. For trying things out.
+    pub dangerously_skip_verify: bool,
 }
 
 /// A certificate and its key.

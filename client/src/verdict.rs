@@ -55,6 +55,8 @@ const STATUSES: &[(Code, &str, Verdict)] = &[
     (Code::FailedPrecondition, "rpc not supported for learner",    row(Kind::Unavailable, NotApplied).retryable().blamed()),
     (Code::FailedPrecondition, "not leader",                       row(Kind::NotLeader, NotApplied)),
     (Code::FailedPrecondition, "not capable",                      row(Kind::Unimplemented, NotApplied)),
+    (Code::FailedPrecondition, "user name not found",              row(Kind::NotFound, NotApplied)),
+    (Code::FailedPrecondition, "role name not found",              row(Kind::NotFound, NotApplied)),
     (Code::FailedPrecondition, "",                                 row(Kind::FailedPrecondition, NotApplied)),
     (Code::AlreadyExists,      "",                                 row(Kind::FailedPrecondition, NotApplied)),
     (Code::Unimplemented,      "",                                 row(Kind::Unimplemented, NotApplied)),

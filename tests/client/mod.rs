@@ -19,6 +19,7 @@ mod session;
 mod stm;
 mod tls;
 mod txn;
+mod users;
 mod watch;
 
 use std::net::SocketAddr;

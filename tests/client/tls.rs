@@ -139,7 +139,7 @@ fn client(address: SocketAddr, ca: &Path, identity: Option<&Identity>) -> Client
         tls: Tls {
             ca: Some(ca.to_owned()),
             identity: identity.cloned(),
-            server_name: None,
+            ..Tls::default()
         },
         ..ConnectOptions::new([format!("https://{address}")])
     })
@@ -196,6 +196,30 @@ async fn keystead_behind_tls_lets_only_the_known_in() {
     let authority = Authority::new("ours");
     let terminator = Terminator::before(server.address(), authority.acceptor()).await;
     only_the_known_are_let_in(terminator.address, &authority).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_knows_is_taken_by_who_asked_for_the_danger_alone() {
+    let server = Server::keystead().await;
+    let stranger = Authority::new("stranger");
+    let (directory, _) = directory(&Authority::new("ours"));
+    let identity = stranger.write(directory.path(), "client");
+    let terminator = Terminator::before(server.address(), stranger.acceptor()).await;
+    let with = |dangerously_skip_verify| {
+        Client::lazy(ConnectOptions {
+            tls: Tls {
+                identity: Some(identity.clone()),
+                dangerously_skip_verify,
+                ..Tls::default()
+            },
+            ..ConnectOptions::new([format!("https://{}", terminator.address)])
+        })
+        .expect("an address is an endpoint")
+    };
+    let error = refused(&with(false)).await;
+    assert!(error.message.contains("UnknownIssuer"), "{error}");
+    let patient = with(true).with_deadline(Duration::from_secs(60));
+    patient.put("k", "v").await.expect("anybody will do");
 }
 
 #[tokio::test]

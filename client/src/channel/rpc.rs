@@ -90,3 +90,41 @@ pub(crate) const MOVE_LEADER: Rpc<MoveLeaderRequest, MoveLeaderResponse> =
 /// Another token is another token, but nothing that was there is changed.
 pub(super) const AUTHENTICATE: Rpc<AuthenticateRequest, AuthenticateResponse> =
     Rpc::read("/etcdserverpb.Auth/Authenticate");
+pub(crate) const AUTH_ENABLE: Rpc<AuthEnableRequest, AuthEnableResponse> =
+    Rpc::write("/etcdserverpb.Auth/AuthEnable");
+pub(crate) const AUTH_DISABLE: Rpc<AuthDisableRequest, AuthDisableResponse> =
+    Rpc::write("/etcdserverpb.Auth/AuthDisable");
+pub(crate) const AUTH_STATUS: Rpc<AuthStatusRequest, AuthStatusResponse> =
+    Rpc::read("/etcdserverpb.Auth/AuthStatus");
+pub(crate) const USER_ADD: Rpc<AuthUserAddRequest, AuthUserAddResponse> =
+    Rpc::write("/etcdserverpb.Auth/UserAdd");
+pub(crate) const USER_DELETE: Rpc<AuthUserDeleteRequest, AuthUserDeleteResponse> =
+    Rpc::write("/etcdserverpb.Auth/UserDelete");
+pub(crate) const USER_GET: Rpc<AuthUserGetRequest, AuthUserGetResponse> =
+    Rpc::read("/etcdserverpb.Auth/UserGet");
+pub(crate) const USER_LIST: Rpc<AuthUserListRequest, AuthUserListResponse> =
+    Rpc::read("/etcdserverpb.Auth/UserList");
+pub(crate) const USER_CHANGE_PASSWORD: Rpc<
+    AuthUserChangePasswordRequest,
+    AuthUserChangePasswordResponse,
+> = Rpc::write("/etcdserverpb.Auth/UserChangePassword");
+pub(crate) const USER_GRANT_ROLE: Rpc<AuthUserGrantRoleRequest, AuthUserGrantRoleResponse> =
+    Rpc::write("/etcdserverpb.Auth/UserGrantRole");
+pub(crate) const USER_REVOKE_ROLE: Rpc<AuthUserRevokeRoleRequest, AuthUserRevokeRoleResponse> =
+    Rpc::write("/etcdserverpb.Auth/UserRevokeRole");
+pub(crate) const ROLE_ADD: Rpc<AuthRoleAddRequest, AuthRoleAddResponse> =
+    Rpc::write("/etcdserverpb.Auth/RoleAdd");
+pub(crate) const ROLE_DELETE: Rpc<AuthRoleDeleteRequest, AuthRoleDeleteResponse> =
+    Rpc::write("/etcdserverpb.Auth/RoleDelete");
+pub(crate) const ROLE_GET: Rpc<AuthRoleGetRequest, AuthRoleGetResponse> =
+    Rpc::read("/etcdserverpb.Auth/RoleGet");
+pub(crate) const ROLE_LIST: Rpc<AuthRoleListRequest, AuthRoleListResponse> =
+    Rpc::read("/etcdserverpb.Auth/RoleList");
+pub(crate) const ROLE_GRANT_PERMISSION: Rpc<
+    AuthRoleGrantPermissionRequest,
+    AuthRoleGrantPermissionResponse,
+> = Rpc::write("/etcdserverpb.Auth/RoleGrantPermission");
+pub(crate) const ROLE_REVOKE_PERMISSION: Rpc<
+    AuthRoleRevokePermissionRequest,
+    AuthRoleRevokePermissionResponse,
+> = Rpc::write("/etcdserverpb.Auth/RoleRevokePermission");
