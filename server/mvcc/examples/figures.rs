@@ -1,5 +1,5 @@
 //! What the store costs with a million keys. Prints figures and judges nothing:
-//! `cargo test --release -p keystead-mvcc figures -- --ignored --nocapture`.
+//! `cargo run --release -p keystead-mvcc --example figures`.
 
 use std::time::{Duration, Instant};
 
@@ -30,9 +30,7 @@ fn timed<T>(what: &str, per: u64, work: impl FnOnce() -> T) -> T {
     done
 }
 
-#[test]
-#[ignore = "prints figures; needs a release build and a minute"]
-fn figures_of_a_million_keys() {
+fn main() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = Options::default();
     let opened = Store::open(dir.path(), &options).expect("opens");

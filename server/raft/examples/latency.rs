@@ -1,14 +1,24 @@
-//! Measures, on demand: `cargo test --release -p keystead-raft a_measurement -- --ignored --nocapture`.
+//! What one proposal takes, the log beneath it alone, and what a record costs under load. Prints figures and judges nothing:
+//! `cargo run --release -p keystead-raft --example latency`.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use keystead_state::Outcome;
+use keystead_proto::etcdserverpb::PutRequest;
+use keystead_proto::internal::{Record, RecordKind};
+use keystead_raft::{Config, Consensus, Identity, Observer, ReplySink, wal};
+use keystead_state::{Applied, Limits, Outcome};
+use prost::Message;
 
-use super::{config, propose, put, start, stop};
-use crate::{ReplySink, wal};
+struct Nobody;
+
+impl Observer for Nobody {
+    fn applied(&self, _: &Applied) {}
+
+    fn leader_changed(&self, _: bool, _: u64) {}
+}
 
 /// Counts replies for a driver, as a shard of the network would.
 struct Counter(Sender<usize>);
@@ -23,17 +33,17 @@ impl ReplySink for Counter {
 
 /// CPU that the process used so far, to 10 ms.
 fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("a process");
     let fields = stat
         .rsplit(')')
         .next()
-        .unwrap()
+        .expect("its fields")
         .split_whitespace()
         .skip(11)
         .take(2);
     Duration::from_millis(
         10 * fields
-            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .map(|ticks| ticks.parse::<u64>().expect("a number"))
             .sum::<u64>(),
     )
 }
@@ -46,8 +56,8 @@ fn print(what: &str, mut times: Vec<Duration>) {
 
 /// What the write-ahead log alone takes for such an entry.
 fn log_alone(dir: &Path) -> Vec<Duration> {
-    let files = Arc::new(wal::Disk::open(dir).unwrap());
-    let (log, _) = wal::Wal::open(files, wal::Options::default()).unwrap();
+    let files = Arc::new(wal::Disk::open(dir).expect("the log's directory"));
+    let (log, _) = wal::Wal::open(files, wal::Options::default()).expect("the log opens");
     let append = |index| {
         let began = Instant::now();
         let id = wal::EntryId {
@@ -59,29 +69,49 @@ fn log_alone(dir: &Path) -> Vec<Duration> {
         let (done, synced) = channel();
         log.append(
             vec![wal::Entry { id, payload }],
-            Box::new(move |result| done.send(result).unwrap()),
+            Box::new(move |result| done.send(result).expect("somebody waits")),
         )
-        .unwrap();
-        synced.recv().unwrap().unwrap();
+        .expect("taken");
+        synced.recv().expect("an end").expect("synced");
         began.elapsed()
     };
     (0..3000).map(append).collect()
 }
 
-#[test]
-#[ignore = "a measurement"]
-fn a_measurement_of_lone_proposals_and_of_load() {
-    let tmp = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let defaults = crate::Config::at(
-        tmp.path().join("data"),
-        super::ME,
-        config(tmp.path()).limits,
-    );
-    let (consensus, _) = start(defaults);
+/// One proposal, and the wait for its outcome.
+fn propose(consensus: &Consensus, record: Record) {
+    let (counter, replies) = channel();
+    let sink: Arc<dyn ReplySink> = Arc::new(Counter(counter));
+    consensus.propose(&sink, vec![(0, record)]);
+    replies.recv().expect("it is answered");
+}
+
+fn put(key: &str, value: &str) -> Record {
+    let put = PutRequest {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+        ..PutRequest::default()
+    };
+    Record {
+        kind: RecordKind::Put.into(),
+        payload: put.encode_to_vec().into(),
+        ..Record::default()
+    }
+}
+
+fn main() {
+    // On the disk that the build is on: a temporary directory may be in memory.
+    let tmp = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    let identity = Identity {
+        cluster_id: 1,
+        member_id: 2,
+    };
+    let config = Config::at(tmp.path().join("data"), identity, Limits::default());
+    let (consensus, _) = Consensus::start(config, Arc::new(Nobody)).expect("it starts");
     let value = "x".repeat(256);
     let times = (0..3000).map(|n| {
         let began = Instant::now();
-        propose(&consensus, vec![put(&format!("k{n}"), &value)]);
+        propose(&consensus, put(&format!("k{n}"), &value));
         began.elapsed()
     });
     print("lone proposal", times.collect());
@@ -107,7 +137,7 @@ fn a_measurement_of_lone_proposals_and_of_load() {
             });
             consensus.propose(&sink, batch.collect());
             proposed += room as u64;
-            room = replies.recv().unwrap();
+            room = replies.recv().expect("an answer");
             room += replies.try_iter().sum::<usize>();
             answered += room;
         }
@@ -122,5 +152,9 @@ fn a_measurement_of_lone_proposals_and_of_load() {
             used.as_secs_f64() * 1e6 / answered as f64,
         );
     }
-    stop(consensus);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime")
+        .block_on(consensus.shutdown());
 }

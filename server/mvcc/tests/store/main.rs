@@ -3,7 +3,6 @@
 mod bench;
 mod compaction;
 mod durability;
-mod figures;
 mod kill;
 mod model;
 mod power;

@@ -1,8 +1,11 @@
 //! Random programs, run on a store and on its model.
 
-use keystead_mvcc::{Options, Query, Read, Table};
+use std::sync::Mutex;
+
+use keystead_mvcc::{Counters, Options, Query, Read, Table};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use crate::bench::{Bench, Edit, TABLES, exported, named, tiny};
 use crate::model::in_range;
@@ -94,7 +97,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(mut bench: Bench, step: &Step) -> Bench {
+/// Does one step; what the store had counted is added to `counted` before a crash forgets it.
+fn run(mut bench: Bench, step: &Step, counted: &Mutex<Counters>) -> Bench {
     match step {
         Step::Entry(records) => {
             for record in records {
@@ -117,7 +121,10 @@ fn run(mut bench: Bench, step: &Step) -> Bench {
             bench.flush(1);
             bench.flusher.finish_defragment(copied).expect("swapped");
         }
-        Step::Crash => return bench.crash(),
+        Step::Crash => {
+            count(&bench, counted);
+            return bench.crash();
+        }
         Step::OpenCopy => bench.open_copy(),
         Step::Read {
             key,
@@ -140,14 +147,14 @@ fn run(mut bench: Bench, step: &Step) -> Bench {
     bench
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_program_does_to_the_store_what_it_does_to_the_model(steps in vec(step(), 1..40)) {
+#[test]
+fn any_program_does_to_the_store_what_it_does_to_the_model() {
+    let counted = Mutex::new(Counters::default());
+    let mut runner = TestRunner::new(config());
+    let ran = runner.run(&vec(step(), 1..40), |steps| {
         let mut bench = Bench::new(tiny());
         for step in &steps {
-            bench = run(bench, step);
+            bench = run(bench, step, &counted);
         }
         bench.check();
         bench.open_copy();
@@ -155,10 +162,54 @@ proptest! {
         bench.compact_physically();
         bench.check();
         let mut export = bench.store.export().expect("exports");
-        prop_assert_eq!(exported(&mut export), bench.model.kept(bench.model.compacted));
+        prop_assert_eq!(
+            exported(&mut export),
+            bench.model.kept(bench.model.compacted)
+        );
         drop(export);
+        count(&bench, &counted);
         bench.crash().check();
+        Ok(())
+    });
+    ran.expect("the store and the model agree");
+    let counted = counted.into_inner().expect("nobody panicked");
+    for (what, times) in [
+        ("flushes", counted.flushes),
+        ("steps of compaction", counted.compact_steps),
+        ("rows removed", counted.rows_removed),
+        ("checkpoints", counted.checkpoints),
+        ("rows that left the ring", counted.ring_trims),
+        ("defragmentations", counted.defragmentations),
+    ] {
+        assert!(
+            times >= 20,
+            "only {times} {what}: the test misses its point"
+        );
     }
+}
+
+/// Adds what the store did since it was opened.
+fn count(bench: &Bench, counted: &Mutex<Counters>) {
+    let did = bench.store.counters();
+    let mut counted = counted.lock().expect("nobody panicked");
+    counted.flushes += did.flushes;
+    counted.compact_steps += did.compact_steps;
+    counted.rows_removed += did.rows_removed;
+    counted.checkpoints += did.checkpoints;
+    counted.ring_trims += did.ring_trims;
+    counted.defragmentations += did.defragmentations;
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
 
     #[test]
     fn when_entries_are_flushed_changes_nothing_that_is_stored(

@@ -1,7 +1,6 @@
 //! The whole member, from proposals to what a restart finds.
 
 mod ending;
-mod latency;
 mod log_storage;
 mod machine;
 mod member;
