@@ -177,6 +177,12 @@ fn raft_config(config: &Config, identity: Identity) -> raft::Config {
         quota_bytes: config.quota_bytes.unwrap_or(-1),
     };
     raft::Config {
+        founders: vec![MemberRecord {
+            id: identity.member_id,
+            name: config.name.clone(),
+            peer_urls: config.advertise_peer_urls.clone(),
+            ..MemberRecord::default()
+        }],
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
         wal_segment_bytes: config.storage.wal_segment_bytes,
@@ -203,7 +209,11 @@ async fn publish(member: &Member) -> Result<(), Refusal> {
         client_urls: member.config.advertise_client_urls.clone(),
         is_learner: false,
     };
-    if !member.reader.members().contains(&record) {
+    let known = |known: &MemberRecord| {
+        (known.id, &known.name, &known.client_urls)
+            == (record.id, &record.name, &record.client_urls)
+    };
+    if !member.reader.members().iter().any(known) {
         member
             .propose(RecordKind::MemberAttributes, record.encode_to_vec().into())
             .await?;

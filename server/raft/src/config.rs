@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keystead_mvcc as mvcc;
+use keystead_proto::etcdserverpb::Member;
 use keystead_state::Limits;
 
 use crate::data_dir::Identity;
@@ -18,6 +19,9 @@ pub struct Config {
     pub wal_dir: Option<PathBuf>,
     /// Which member of which cluster this is. A directory that was used before must agree.
     pub identity: Identity,
+    /// Who makes a cluster of a fresh directory, all with a vote: ids, names and peer URLs, the same on every founder. A
+    /// directory that was used before knows its members.
+    pub founders: Vec<Member>,
     /// How often a leader tells its followers that it is alive.
     pub heartbeat: Duration,
     /// After this much silence a follower asks for an election: at a random point between 1.1 and 1.4 of it.
@@ -49,12 +53,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults for a member that keeps its data in `data_dir`.
+    /// The defaults for a member that keeps its data in `data_dir`, and founds a cluster of its own.
     pub fn at(data_dir: impl Into<PathBuf>, identity: Identity, limits: Limits) -> Self {
         Self {
             data_dir: data_dir.into(),
             wal_dir: None,
             identity,
+            founders: vec![Member {
+                id: identity.member_id,
+                ..Member::default()
+            }],
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             limits,

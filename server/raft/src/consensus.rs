@@ -69,11 +69,11 @@ impl Consensus {
             reader,
             note,
         } = bootstrap::open(&config)?;
-        let standing = Arc::new(Standing::default());
+        let member_id = config.identity.member_id;
+        let standing = Arc::new(Standing::of(member_id));
         let log = LogStorage::new(wal.clone(), &recovered, standing.clone())?;
         let (synced, written, short) = (wal.clone(), wal.clone(), wal.clone());
         let queue = Queue::new(config.proposal_deadline());
-        let member_id = config.identity.member_id;
         let surroundings = Surroundings {
             standing: standing.clone(),
             store: store.clone(),

@@ -21,6 +21,7 @@ use crate::leadership::{self, Leading};
 use crate::log_storage::LogStorage;
 use crate::machine::Machine;
 use crate::network::Peers;
+use crate::node::Node;
 use crate::proposer::{Proposer, Queue};
 use crate::purge;
 use crate::reads::Rounds;
@@ -158,7 +159,7 @@ fn raft_config(config: &Config) -> Arc<RaftConfig> {
     })
 }
 
-/// Makes a fresh directory a cluster of one; otherwise asks for an election at once where no other can win it.
+/// Makes a fresh directory a cluster of its founders; otherwise asks for an election at once where no other can win it.
 async fn lead(
     raft: &Raft,
     config: &Config,
@@ -167,7 +168,10 @@ async fn lead(
 ) -> Result<(), StartError> {
     let initialized = raft.is_initialized().await.map_err(failed)?;
     if !initialized {
-        let voters = BTreeMap::from([(config.identity.member_id, ())]);
+        let founders = config.founders.iter();
+        let voters: BTreeMap<_, _> = founders
+            .map(|member| (member.id, Node::of(member)))
+            .collect();
         raft.initialize(voters).await.map_err(failed)?;
     }
     let membership =

@@ -23,6 +23,7 @@ mod leadership;
 mod log_storage;
 mod machine;
 mod network;
+mod node;
 mod priority;
 mod proposer;
 mod purge;

@@ -207,6 +207,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn truncate_after(&mut self, last_kept: Option<LogId>) -> io::Result<()> {
+        self.standing.doubt_membership();
         self.log.wal.truncate_after(last_kept.map(|id| id.index))?;
         Ok(())
     }

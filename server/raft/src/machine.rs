@@ -16,6 +16,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 
 use crate::flusher;
+use crate::node::members_of;
 use crate::sink::Observer;
 use crate::snapshot::{self, Snapshot, SnapshotData};
 use crate::standing::{Standing, position_after};
@@ -64,19 +65,21 @@ impl Machine {
     }
 
     async fn apply_entry(&mut self, entry: Entry) -> io::Result<Vec<Outcome>> {
-        let records = match entry.payload {
+        let requests = match entry.payload {
             Payload::Normal(proposal) => {
-                stored::records(proposal.stored).map_err(io::Error::other)?
+                let records = stored::records(proposal.stored).map_err(io::Error::other)?;
+                Requests::read(&records).map_err(io::Error::other)?
             }
-            Payload::Blank => Vec::new(),
+            Payload::Blank => Requests::default(),
             Payload::Membership(membership) => {
-                self.note.membership = StoredMembership::new(Some(entry.log_id), membership);
-                Vec::new()
+                let requests = Requests::membership(members_of(&membership));
+                let membership = StoredMembership::new(Some(entry.log_id), membership);
+                self.note = Note::new(None, membership);
+                requests
             }
         };
         self.note.last = Some(entry.log_id);
         let position = position_after(entry.log_id.index);
-        let requests = Requests::read(&records).map_err(io::Error::other)?;
         let (note, state) = (self.note.encode(), self.state.clone());
         let keys = state.lock().keys_of(&requests);
         let apply = move || state.lock().apply(position, note, requests);
@@ -124,7 +127,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        Ok((self.note.last, self.note.membership.clone()))
+        Ok((self.note.last, self.note.membership().clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
@@ -158,10 +161,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let import = self.flusher.begin_import().await?;
         let building = tokio::task::spawn_blocking(move || snapshot::build_aside(&data, import));
         let (note, imported) = building.await.map_err(io::Error::other)??;
-        let promised = Note {
-            last: meta.last_log_id,
-            membership: meta.last_membership.clone(),
-        };
+        let promised = Note::new(meta.last_log_id, meta.last_membership.clone());
         if note != promised {
             let mismatch = format!("a snapshot of {note:?} came as one of {promised:?}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, mismatch));
@@ -171,7 +171,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let reloading = tokio::task::spawn_blocking(move || state.lock().reload(&store));
         let reloaded = reloading.await.map_err(io::Error::other)?;
         reloaded.map_err(io::Error::other)?;
-        self.standing.set_membership(note.membership.membership());
+        self.standing.set_membership(note.membership().membership());
         if let Some(last) = &note.last {
             self.standing.set_applied(last);
         }

@@ -9,6 +9,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
 
+use crate::node::Node;
 use crate::snapshot::{Snapshot, SnapshotData};
 use crate::type_config::{TypeConfig, Vote};
 
@@ -21,7 +22,7 @@ pub(crate) struct Peer(u64);
 impl RaftNetworkFactory<TypeConfig> for Peers {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, (): &()) -> Peer {
+    async fn new_client(&mut self, target: u64, _: &Node) -> Peer {
         Peer(target)
     }
 }

@@ -22,7 +22,7 @@ pub(crate) type Snapshot = SnapshotOf<SnapshotData>;
 pub(crate) fn of(store: &Store, note: Note) -> Snapshot {
     let meta = SnapshotMeta {
         last_log_id: note.last,
-        last_membership: note.membership,
+        last_membership: note.membership().clone(),
     };
     Snapshot {
         meta,

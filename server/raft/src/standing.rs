@@ -18,13 +18,14 @@ pub(crate) fn position_after(index: u64) -> Position {
 }
 
 /// See the file's head.
-#[derive(Default)]
 pub(crate) struct Standing {
+    member_id: u64,
     applied: AtomicU64,
     /// Of the last entry that was applied.
     applied_term: AtomicU64,
     /// The term in which this member leads, with everything from earlier terms applied; otherwise zero.
     leading_term: AtomicU64,
+    /// This member has the only vote.
     lone_voter: AtomicBool,
     unflushed_bytes: AtomicU64,
     /// An entry of another term than the one before was applied.
@@ -32,6 +33,18 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
+    pub(crate) fn of(member_id: u64) -> Self {
+        Self {
+            member_id,
+            applied: AtomicU64::new(0),
+            applied_term: AtomicU64::new(0),
+            leading_term: AtomicU64::new(0),
+            lone_voter: AtomicBool::new(false),
+            unflushed_bytes: AtomicU64::new(0),
+            term_applied: Notify::new(),
+        }
+    }
+
     pub(crate) fn set_applied(&self, last: &LogId) {
         self.applied
             .store(position_after(last.index), Ordering::Release);
@@ -59,9 +72,14 @@ impl Standing {
 
     /// Takes note of the membership in force: in Raft it is so from the moment that it stands in the log.
     pub(crate) fn set_membership(&self, membership: &Membership) {
-        let lone =
-            matches!(membership.get_joint_config().as_slice(), [voters] if voters.len() == 1);
+        let lone = membership.voter_ids().all(|voter| voter == self.member_id);
         self.lone_voter.store(lone, Ordering::Release);
+    }
+
+    /// The end of the log was taken back, and a membership may have gone with it: which one is in force is not asked, for
+    /// only one that leads alone gains by knowing, and who leads alone takes nothing back.
+    pub(crate) fn doubt_membership(&self) {
+        self.lone_voter.store(false, Ordering::Release);
     }
 
     pub(crate) fn is_lone_voter(&self) -> bool {

@@ -13,12 +13,13 @@
 //! note:       AppliedRecord, protobuf
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use keystead_proto::internal;
 use prost::Message;
 
+use crate::node::Node;
 use crate::type_config::{LogId, Membership, Payload, Proposal, StoredMembership, Vote};
 
 const COMMAND: u8 = 1;
@@ -26,14 +27,20 @@ const BLANK: u8 = 2;
 const MEMBERSHIP: u8 = 3;
 
 const VERSION: u32 = 1;
+/// Of a membership; the first had ids alone.
+const MEMBERSHIP_VERSION: u32 = 2;
 
 /// Bytes that this build can not read: written by a later release, or damaged in a way that no checksum saw.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error("a log entry of unknown kind {0:?}")]
     Kind(Option<u8>),
-    #[error("a {what} of version {found}, and this release reads version {VERSION}")]
-    Version { what: &'static str, found: u32 },
+    #[error("a {what} of version {found}, and this release reads version {read}")]
+    Version {
+        what: &'static str,
+        found: u32,
+        read: u32,
+    },
     #[error("a {0} without its log id")]
     LogId(&'static str),
     #[error("a membership in which a voter is not a member")]
@@ -63,7 +70,7 @@ pub(crate) fn records(mut stored: Bytes) -> Result<Vec<internal::Record>, Unread
         return Err(Unreadable::Kind(kind));
     }
     let entry = internal::Entry::decode(stored.split_off(1))?;
-    readable("log entry", entry.version)?;
+    readable("log entry", entry.version, VERSION)?;
     Ok(entry.records)
 }
 
@@ -117,7 +124,7 @@ pub(crate) fn vote(vote: &Vote) -> Bytes {
 /// The vote that `vote` wrote.
 pub(crate) fn parse_vote(stored: Bytes) -> Result<Vote, Unreadable> {
     let record = VoteRecord::decode(stored)?;
-    readable("vote", record.version)?;
+    readable("vote", record.version, VERSION)?;
     let vote = Vote::new(record.term, record.candidate);
     Ok(Vote {
         committed: record.committed,
@@ -127,19 +134,40 @@ pub(crate) fn parse_vote(stored: Bytes) -> Result<Vote, Unreadable> {
 
 /// What the store has seen when an entry was applied: its id, and the membership in force then. The store keeps the
 /// note of the last flush, so that after a restart openraft learns from it where to go on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
     pub(crate) last: Option<LogId>,
-    pub(crate) membership: StoredMembership,
+    membership: StoredMembership,
+    /// The membership as it is stored: it rarely changes, and each entry has a note.
+    encoded: Bytes,
+}
+
+impl Default for Note {
+    fn default() -> Self {
+        Self::new(None, StoredMembership::default())
+    }
 }
 
 impl Note {
+    pub(crate) fn new(last: Option<LogId>, membership: StoredMembership) -> Self {
+        let record = MembershipRecord::from(membership.membership());
+        Self {
+            last,
+            membership,
+            encoded: record.encode_to_vec().into(),
+        }
+    }
+
+    pub(crate) fn membership(&self) -> &StoredMembership {
+        &self.membership
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         AppliedRecord {
             version: VERSION,
             last: self.last.as_ref().map(LogIdRecord::from),
             membership_at: self.membership.log_id().as_ref().map(LogIdRecord::from),
-            membership: Some(MembershipRecord::from(self.membership.membership())),
+            membership: self.encoded.clone(),
         }
         .encode_to_vec()
         .into()
@@ -147,25 +175,24 @@ impl Note {
 
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, Unreadable> {
         let record = AppliedRecord::decode(bytes)?;
-        readable("note of the applied state", record.version)?;
-        let membership = record.membership.unwrap_or_default().try_into()?;
-        Ok(Self {
-            last: Some(
-                record
-                    .last
-                    .ok_or(Unreadable::LogId("note of the applied state"))?
-                    .into(),
-            ),
-            membership: StoredMembership::new(record.membership_at.map(LogId::from), membership),
-        })
+        readable("note of the applied state", record.version, VERSION)?;
+        let last = record
+            .last
+            .ok_or(Unreadable::LogId("note of the applied state"))?;
+        let membership = MembershipRecord::decode(record.membership)?.try_into()?;
+        let membership_at = record.membership_at.map(LogId::from);
+        Ok(Self::new(
+            Some(last.into()),
+            StoredMembership::new(membership_at, membership),
+        ))
     }
 }
 
-fn readable(what: &'static str, found: u32) -> Result<(), Unreadable> {
-    if found == VERSION {
+fn readable(what: &'static str, found: u32, read: u32) -> Result<(), Unreadable> {
+    if found == read {
         Ok(())
     } else {
-        Err(Unreadable::Version { what, found })
+        Err(Unreadable::Version { what, found, read })
     }
 }
 
@@ -218,9 +245,39 @@ struct MembershipRecord {
     version: u32,
     #[prost(message, repeated, tag = "2")]
     voters: Vec<VotersRecord>,
-    /// Voters and learners.
-    #[prost(uint64, repeated, tag = "3")]
-    members: Vec<u64>,
+    /// Voters and learners. (Under 3 stood their ids alone.)
+    #[prost(message, repeated, tag = "4")]
+    members: Vec<NodeRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeRecord {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, repeated, tag = "3")]
+    peer_urls: Vec<String>,
+}
+
+impl NodeRecord {
+    fn of(id: u64, node: &Node) -> Self {
+        let Node { name, peer_urls } = node.clone();
+        Self {
+            id,
+            name,
+            peer_urls,
+        }
+    }
+
+    fn node(self) -> (u64, Node) {
+        let Self {
+            id,
+            name,
+            peer_urls,
+        } = self;
+        (id, Node { name, peer_urls })
+    }
 }
 
 impl From<&Membership> for MembershipRecord {
@@ -229,9 +286,12 @@ impl From<&Membership> for MembershipRecord {
             ids: ids.iter().copied().collect(),
         };
         Self {
-            version: VERSION,
+            version: MEMBERSHIP_VERSION,
             voters: membership.get_joint_config().iter().map(set).collect(),
-            members: membership.nodes().map(|(id, ())| *id).collect(),
+            members: membership
+                .nodes()
+                .map(|(id, node)| NodeRecord::of(*id, node))
+                .collect(),
         }
     }
 }
@@ -240,20 +300,15 @@ impl TryFrom<MembershipRecord> for Membership {
     type Error = Unreadable;
 
     fn try_from(record: MembershipRecord) -> Result<Self, Unreadable> {
-        readable("membership", record.version)?;
-        let members: BTreeSet<u64> = record.members.into_iter().collect();
-        let voters: Vec<BTreeSet<u64>> = record
+        readable("membership", record.version, MEMBERSHIP_VERSION)?;
+        let members: BTreeMap<u64, Node> =
+            record.members.into_iter().map(NodeRecord::node).collect();
+        let voters = record
             .voters
             .into_iter()
             .map(|set| set.ids.into_iter().collect())
             .collect();
-        if voters
-            .iter()
-            .any(|set: &BTreeSet<u64>| !set.is_subset(&members))
-        {
-            return Err(Unreadable::Membership);
-        }
-        Ok(Membership::new_with_defaults(voters, members))
+        Membership::new(voters, members).map_err(|_| Unreadable::Membership)
     }
 }
 
@@ -265,16 +320,30 @@ struct AppliedRecord {
     last: Option<LogIdRecord>,
     #[prost(message, optional, tag = "3")]
     membership_at: Option<LogIdRecord>,
-    #[prost(message, optional, tag = "4")]
-    membership: Option<MembershipRecord>,
+    /// MembershipRecord
+    #[prost(bytes = "bytes", tag = "4")]
+    membership: Bytes,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn node(name: &str, peer_url: &str) -> Node {
+        Node {
+            name: name.to_owned(),
+            peer_urls: vec![peer_url.to_owned()],
+        }
+    }
+
     fn joint() -> Membership {
-        Membership::new_with_defaults(vec![[1, 2].into(), [2, 3].into()], [1, 2, 3, 9])
+        let nodes = BTreeMap::from([
+            (1, node("one", "http://one:2380")),
+            (2, node("", "https://two:2380")),
+            (3, Node::default()),
+            (9, node("learner", "http://nine:2380")),
+        ]);
+        Membership::new(vec![[1, 2].into(), [2, 3].into()], nodes).unwrap()
     }
 
     #[test]
@@ -298,16 +367,15 @@ mod tests {
         };
         assert_eq!(command(vec![one])[..], [1, 8, 1, 18, 5, 8, 1, 18, 1, b'p']);
         assert_eq!(payload(&Payload::Blank)[..], [2]);
-        let one_voter = Membership::new_with_defaults(vec![[5].into()], [5]);
+        let nodes = BTreeMap::from([(5, node("m", "u"))]);
+        let one_voter = Membership::new(vec![[5].into()], nodes).unwrap();
         assert_eq!(
             payload(&Payload::Membership(one_voter))[..],
-            [3, 8, 1, 18, 3, 10, 1, 5, 26, 1, 5]
+            *b"\x03\x08\x02\x12\x03\x0a\x01\x05\x22\x08\x08\x05\x12\x01m\x1a\x01u"
         );
-        let note = Note {
-            last: Some(LogId::new_term_index(3, 4)),
-            membership: StoredMembership::default(),
-        };
-        assert_eq!(note.encode()[..], [8, 1, 18, 4, 8, 3, 16, 4, 34, 2, 8, 1]);
+        let last = Some(LogId::new_term_index(3, 4));
+        let note = Note::new(last, StoredMembership::default());
+        assert_eq!(note.encode()[..], [8, 1, 18, 4, 8, 3, 16, 4, 34, 2, 8, 2]);
     }
 
     #[test]
@@ -340,10 +408,7 @@ mod tests {
             StoredMembership::default(),
             StoredMembership::new(Some(LogId::new_term_index(0, 0)), joint()),
         ] {
-            let note = Note {
-                last: Some(LogId::new_term_index(4, 9)),
-                membership,
-            };
+            let note = Note::new(Some(LogId::new_term_index(4, 9)), membership);
             assert_eq!(Note::decode(note.encode()).unwrap(), note);
         }
     }
@@ -366,7 +431,12 @@ mod tests {
             records(Bytes::from_static(&[1, 0xff])),
             Err(Unreadable::Protobuf(_))
         ));
-        let stranger = [3, 8, 1, 18, 3, 10, 1, 5];
+        let with_ids_alone = [3, 8, 1, 18, 3, 10, 1, 5, 26, 1, 5];
+        assert!(matches!(
+            parse_payload(Bytes::copy_from_slice(&with_ids_alone)),
+            Err(Unreadable::Version { found: 1, .. })
+        ));
+        let stranger = [3, 8, 2, 18, 3, 10, 1, 5];
         assert!(matches!(
             parse_payload(Bytes::copy_from_slice(&stranger)),
             Err(Unreadable::Membership)

@@ -10,6 +10,7 @@ use openraft::RaftTypeConfig;
 use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
 
+use crate::node::Node;
 use crate::proposer::Ticket;
 use crate::runtime::CoreRuntime;
 
@@ -24,12 +25,12 @@ impl RaftTypeConfig for TypeConfig {
     type D = Proposal;
     type R = Vec<Outcome>;
     type NodeId = u64;
-    /// Names and addresses of members are replicated state, not openraft's.
-    type Node = ();
+    /// Applied, it becomes the replicated state's record of the member.
+    type Node = Node;
     type Term = u64;
     type LeaderId = LeaderId;
     type Vote = openraft::impls::Vote<LeaderId>;
-    type Payload = openraft::EntryPayload<Proposal, u64, ()>;
+    type Payload = openraft::EntryPayload<Proposal, u64, Node>;
     type Entry = openraft::impls::Entry<CommittedLeaderId, Self::Payload>;
     type AsyncRuntime = CoreRuntime;
     type Responder<T: Send + 'static> = Callback<T>;
@@ -41,7 +42,7 @@ pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub(crate) type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
 pub(crate) type Payload = openraft::type_config::alias::PayloadOf<TypeConfig>;
-pub(crate) type Membership = openraft::Membership<u64, ()>;
+pub(crate) type Membership = openraft::Membership<u64, Node>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type SnapshotOf<D> = openraft::type_config::alias::SnapshotOf<TypeConfig, D>;
 pub(crate) type Raft = openraft::Raft<TypeConfig, crate::machine::Machine>;

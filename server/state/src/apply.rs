@@ -38,6 +38,8 @@ pub struct Applied {
     pub lease_changes: Vec<LeaseChange>,
     /// Alarms were raised or disarmed.
     pub alarms_changed: bool,
+    /// Who the members are, or what one says of itself.
+    pub members_changed: bool,
     /// The newest revision that the entry compacted.
     pub compacted: Option<i64>,
 }
@@ -74,6 +76,7 @@ pub enum Reply {
 struct Changes {
     leases: Vec<LeaseChange>,
     alarms: bool,
+    members: bool,
     compacted: Option<i64>,
 }
 
@@ -124,6 +127,7 @@ impl State {
         let Changes {
             leases: lease_changes,
             alarms: alarms_changed,
+            members: members_changed,
             compacted,
         } = changes;
         Ok(Applied {
@@ -131,6 +135,7 @@ impl State {
             sealed,
             lease_changes,
             alarms_changed,
+            members_changed,
             compacted,
         })
     }
@@ -196,8 +201,15 @@ impl State {
                 changes.alarms |= alarms.count() != before;
                 Reply::Alarm(response)
             }
+            Request::Membership(members) => {
+                shared.members.write().replace(writer, members);
+                changes.members = true;
+                Reply::Done {
+                    revision: writer.begin().commit(),
+                }
+            }
             Request::MemberAttributes(published) => {
-                shared.members.write().publish(writer, published);
+                changes.members |= shared.members.write().publish(writer, published);
                 Reply::Done {
                     revision: writer.begin().commit(),
                 }

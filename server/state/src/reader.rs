@@ -90,6 +90,11 @@ impl Reader {
         self.shared.members.read().list()
     }
 
+    /// Whether a member of this id was removed: it must not come back, for what it promised while it was one is forgotten.
+    pub fn was_removed(&self, member_id: u64) -> bool {
+        self.shared.members.read().was_removed(member_id)
+    }
+
     /// The version that the cluster speaks; none before it was agreed.
     pub fn cluster_version(&self) -> Option<Arc<str>> {
         self.shared.members.read().cluster_version()

@@ -18,6 +18,7 @@ use crate::member;
 use crate::nesting::{self, Undecodable};
 
 /// The requests of an entry, in order.
+#[derive(Default)]
 pub struct Requests(pub(crate) Vec<Request>);
 
 /// One record's request.
@@ -29,6 +30,7 @@ pub(crate) enum Request {
     LeaseGrant(LeaseGrantRequest),
     LeaseRevoke(LeaseRevokeRequest),
     Alarm(AlarmRequest),
+    Membership(Vec<Member>),
     MemberAttributes(Member),
     ClusterVersion(Arc<str>),
 }
@@ -40,6 +42,12 @@ impl Requests {
     /// [`Fatal`]: the member must stop, for this version can't read what others may have applied.
     pub fn read(records: &[Record]) -> Result<Self, Fatal> {
         records.iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What an entry asks that changes who the members are: these are all that there are from here on, each with its id, its
+    /// peer URLs, its role, and the name that it has until it publishes one.
+    pub fn membership(members: Vec<Member>) -> Self {
+        Self(vec![Request::Membership(members)])
     }
 
     /// About how many keys the requests go through, beside the one that each operation has to itself: what they may
@@ -55,6 +63,7 @@ impl Requests {
                 | Request::Compaction(_)
                 | Request::LeaseGrant(_)
                 | Request::Alarm(_)
+                | Request::Membership(_)
                 | Request::MemberAttributes(_)
                 | Request::ClusterVersion(_) => 0,
             })

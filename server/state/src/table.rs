@@ -12,6 +12,8 @@ pub(crate) const LEASE: Table = Table(1);
 pub(crate) const ALARM: Table = Table(2);
 /// Members: [`crate::member`].
 pub(crate) const MEMBER: Table = Table(3);
+/// Members that were removed: [`crate::member`].
+pub(crate) const REMOVED_MEMBER: Table = Table(4);
 /// Facts of the cluster as a whole: [`crate::member`].
 pub(crate) const CLUSTER: Table = Table(10);
 

@@ -115,7 +115,7 @@ fn gated_log(dir: &Path) -> Gated {
         ..Options::default()
     };
     let (wal, recovered) = Wal::open(files, options).unwrap();
-    let (wal, standing) = (Arc::new(wal), Arc::new(Standing::default()));
+    let (wal, standing) = (Arc::new(wal), Arc::new(Standing::of(super::ME.member_id)));
     let log = LogStorage::new(wal.clone(), &recovered, standing.clone()).unwrap();
     Gated {
         gate,

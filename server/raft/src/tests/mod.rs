@@ -6,6 +6,7 @@ mod machine;
 mod member;
 mod restart;
 mod space;
+mod standing;
 mod storage_suite;
 
 use std::path::Path;

@@ -37,7 +37,7 @@ pub(super) fn alone() -> (Guard, LogStorage, Machine) {
         ..config(dir.path())
     };
     let parts = bootstrap::open(&config).unwrap();
-    let standing = Arc::new(Standing::default());
+    let standing = Arc::new(Standing::of(super::ME.member_id));
     let log = LogStorage::new(parts.wal.clone(), &parts.recovered, standing.clone()).unwrap();
     let surroundings = Surroundings {
         standing: standing.clone(),

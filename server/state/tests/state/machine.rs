@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use keystead_mvcc::{Flusher, Options, Store};
-use keystead_proto::etcdserverpb::{RangeRequest, TxnRequest};
+use keystead_proto::etcdserverpb::{Member, RangeRequest, TxnRequest};
 use keystead_proto::internal::Record;
 use keystead_state::{Applied, Limits, Outcome, Reader, Requests, State, range, txn};
 use tempfile::TempDir;
@@ -61,14 +61,19 @@ impl Machine {
 
     /// Applies one entry.
     pub fn entry(&mut self, records: &[Record]) -> Applied {
+        self.apply_all(Requests::read(records).expect("records"))
+    }
+
+    /// Applies an entry that changes who the members are.
+    pub fn change_members(&mut self, members: Vec<Member>) -> Applied {
+        self.apply_all(Requests::membership(members))
+    }
+
+    fn apply_all(&mut self, requests: Requests) -> Applied {
         self.position += 1;
         let applied = Bytes::copy_from_slice(&self.position.to_be_bytes());
         self.state
-            .apply(
-                self.position,
-                applied,
-                Requests::read(records).expect("records"),
-            )
+            .apply(self.position, applied, requests)
             .expect("the entry is sound")
     }
 
