@@ -70,6 +70,14 @@ impl GrpcStatus {
         )
     }
 
+    /// The same of a message on a stream, which grpc-go says in other words.
+    pub fn undecodable_in_stream(error: &prost::DecodeError) -> Self {
+        Self::new(
+            Code::Internal,
+            format!("grpc: failed to unmarshal the received message: {error}"),
+        )
+    }
+
     /// The state answered a request of another kind than was asked: a bug of ours.
     pub fn mismatched(answer: &keystead_state::Reply) -> Self {
         tracing::error!(

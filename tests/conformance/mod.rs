@@ -18,3 +18,4 @@ pub mod requests;
 mod start;
 mod txn;
 mod watch;
+mod wire;

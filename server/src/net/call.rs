@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::backlog::Backlog;
 use super::grpc::{self, Closed, Incoming, Metadata, Outgoing};
@@ -54,8 +54,8 @@ impl Call {
                     parts,
                 })
             }
-            Err(status) => {
-                reply.refuse(&status);
+            Err((http, status)) => {
+                reply.refuse_with(http, &status);
                 None
             }
         }
@@ -71,10 +71,11 @@ impl Call {
     pub fn unary(self, then: impl FnOnce(Bytes, Metadata, Reply) + 'static) {
         let Self {
             metadata,
-            mut incoming,
+            incoming,
             reply,
             ..
         } = self;
+        let mut incoming = incoming.of_unary();
         let mut unregistered = Context::from_waker(Waker::noop());
         match incoming.poll_message(&mut unregistered) {
             Poll::Ready(message) => pass_on(message, metadata, reply, then),
@@ -119,6 +120,11 @@ impl Reply {
         grpc::refuse(&mut self.respond, status);
     }
 
+    /// Refuses what is no call of gRPC, in HTTP's words too.
+    fn refuse_with(mut self, http: StatusCode, status: &GrpcStatus) {
+        grpc::refuse_with(&mut self.respond, http, status);
+    }
+
     /// Opens an answer of many messages.
     ///
     /// # Errors
@@ -153,36 +159,39 @@ fn pass_on(
 ) {
     match message {
         Ok(Some(message)) => then(message, metadata, reply),
-        Ok(None) => reply.refuse(&GrpcStatus::new(
-            Code::Internal,
-            "a unary call needs a request message",
-        )),
+        Ok(None) => reply.refuse(&GrpcStatus::new(Code::Unknown, "EOF")),
         Err(status) => reply.refuse(&status),
     }
 }
 
 /// Checks what gRPC asks of every request, with grpc-go's codes and texts, and reads what we use of its headers.
-fn read_head(parts: &Parts) -> Result<Metadata, GrpcStatus> {
+fn read_head(parts: &Parts) -> Result<Metadata, (StatusCode, GrpcStatus)> {
     if parts.method != Method::POST {
         let text = format!(
             "Received a HEADERS frame with :method {:?} which should be POST",
             parts.method.as_str()
         );
-        return Err(GrpcStatus::new(Code::Internal, text));
+        return Err((
+            StatusCode::METHOD_NOT_ALLOWED,
+            GrpcStatus::new(Code::Internal, text),
+        ));
     }
     let mut is_grpc = false;
     let mut metadata = Metadata::default();
     for (name, value) in &parts.headers {
         match name.as_str() {
             "content-type" => is_grpc = is_grpc_content(value.as_bytes()),
-            "grpc-timeout" => metadata.timeout = Some(read_timeout(value.as_bytes())?),
-            "grpc-encoding" => check_encoding(value.as_bytes())?,
+            "grpc-timeout" => {
+                let timeout = read_timeout(value.as_bytes());
+                metadata.timeout = Some(timeout.map_err(|bad| (StatusCode::BAD_REQUEST, bad))?);
+            }
+            "grpc-encoding" => {
+                check_encoding(value.as_bytes()).map_err(|unknown| (StatusCode::OK, unknown))?;
+            }
             "hasleader" => metadata.require_leader |= value.as_bytes() == b"true",
             "client-api-version" if str::from_utf8(value.as_bytes()).is_err() => {
-                return Err(GrpcStatus::new(
-                    Code::InvalidArgument,
-                    "etcdserver: invalid client api version",
-                ));
+                let text = "etcdserver: invalid client api version";
+                return Err((StatusCode::OK, GrpcStatus::new(Code::InvalidArgument, text)));
             }
             "token" => metadata.token = value.to_str().ok().map(Into::into),
             "authorization" if metadata.token.is_none() => {
@@ -197,7 +206,10 @@ fn read_head(parts: &Parts) -> Result<Metadata, GrpcStatus> {
     if is_grpc {
         Ok(metadata)
     } else {
-        Err(wrong_content_type(&parts.headers))
+        Err((
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            wrong_content_type(&parts.headers),
+        ))
     }
 }
 
@@ -221,12 +233,8 @@ fn wrong_content_type(headers: &HeaderMap) -> GrpcStatus {
 }
 
 fn read_timeout(value: &[u8]) -> Result<std::time::Duration, GrpcStatus> {
-    grpc::parse_timeout(value).ok_or_else(|| {
-        let text = format!(
-            "malformed grpc-timeout: {:?}",
-            String::from_utf8_lossy(value)
-        );
-        GrpcStatus::new(Code::Internal, text)
+    grpc::parse_timeout(value).map_err(|error| {
+        GrpcStatus::new(Code::Internal, format!("malformed grpc-timeout: {error}"))
     })
 }
 

@@ -55,9 +55,10 @@ impl Deframer {
         }
     }
 
-    /// Whether the body may end here: no message has begun that has not ended.
-    pub(super) fn at_boundary(&self) -> bool {
-        self.gathered.is_empty() && self.chunk.is_empty()
+    /// Whether the body may end here: no message has begun that has not ended. A prefix that was cut short is no
+    /// beginning, as in grpc-go.
+    pub(super) fn may_end(&self) -> bool {
+        self.gathered.len() + self.chunk.len() < PREFIX_BYTES
     }
 
     fn gather(&mut self) -> Result<Option<Bytes>, GrpcStatus> {
@@ -125,7 +126,7 @@ mod tests {
                 out.push(message.to_vec());
             }
         }
-        assert!(deframer.at_boundary());
+        assert!(deframer.gathered.is_empty() && deframer.chunk.is_empty());
         out
     }
 

@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use prost::Message;
 
 use super::deframer::Deframer;
@@ -41,6 +41,8 @@ pub struct Metadata {
 pub struct Incoming {
     body: RecvStream,
     deframer: Deframer,
+    /// What a call ends with whose last message was cut short.
+    cut_short: Code,
 }
 
 /// The messages that we send on one call, and its end. Dropping it without [`Outgoing::finish`] resets the stream.
@@ -61,6 +63,15 @@ impl Incoming {
         Self {
             body,
             deframer: Deframer::new(limit_bytes),
+            cut_short: Code::Internal,
+        }
+    }
+
+    /// For a unary call, in which grpc-go knows no code for a message that was cut short.
+    pub(super) fn of_unary(self) -> Self {
+        Self {
+            cut_short: Code::Unknown,
+            ..self
         }
     }
 
@@ -85,8 +96,8 @@ impl Incoming {
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(chunk)) => self.take(chunk),
                 Some(Err(_)) => return Poll::Ready(Err(GrpcStatus::cancelled())),
-                None if self.deframer.at_boundary() => return Poll::Ready(Ok(None)),
-                None => return Poll::Ready(Err(GrpcStatus::new(Code::Internal, "unexpected EOF"))),
+                None if self.deframer.may_end() => return Poll::Ready(Ok(None)),
+                None => return Poll::Ready(Err(GrpcStatus::new(self.cut_short, "unexpected EOF"))),
             }
         }
     }
@@ -239,7 +250,17 @@ pub(super) fn answer(respond: &mut SendResponse<Bytes>, framed: &Bytes) -> Optio
 
 /// Refuses a call that has been sent nothing yet: headers alone.
 pub(super) fn refuse(respond: &mut SendResponse<Bytes>, status: &GrpcStatus) {
+    refuse_with(respond, StatusCode::OK, status);
+}
+
+/// Refuses a call that is not one of gRPC, with a status of HTTP's too.
+pub(super) fn refuse_with(
+    respond: &mut SendResponse<Bytes>,
+    http: StatusCode,
+    status: &GrpcStatus,
+) {
     let mut response = response_head();
+    *response.status_mut() = http;
     response.headers_mut().extend(trailers(status));
     let _gone = respond.send_response(response, true);
 }
@@ -261,23 +282,49 @@ pub(crate) fn put_prefix(frame: &mut BytesMut, length: usize) {
 }
 
 /// Reads `grpc-timeout`: up to eight digits and a unit.
-pub(super) fn parse_timeout(text: &[u8]) -> Option<Duration> {
-    let (unit, digits) = text.split_last()?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+///
+/// # Errors
+/// What grpc-go says of it.
+pub(super) fn parse_timeout(text: &[u8]) -> Result<Duration, String> {
+    let quoted = || format!("{:?}", String::from_utf8_lossy(text));
+    let (unit, digits) = match text {
+        [] | [_] => {
+            return Err(format!(
+                "transport: timeout string is too short: {}",
+                quoted()
+            ));
+        }
+        [digits @ .., unit] if digits.len() <= 8 => (unit, digits),
+        _ => {
+            return Err(format!(
+                "transport: timeout string is too long: {}",
+                quoted()
+            ));
+        }
+    };
+    if !b"HMSmun".contains(unit) {
+        return Err(format!(
+            "transport: timeout unit is not recognized: {}",
+            quoted()
+        ));
+    }
+    if !digits.iter().all(u8::is_ascii_digit) {
+        let digits = String::from_utf8_lossy(digits);
+        return Err(format!(
+            "strconv.ParseUint: parsing {digits:?}: invalid syntax"
+        ));
     }
     let count = digits
         .iter()
         .fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-    match unit {
-        b'H' => Some(Duration::from_secs(count * 3600)),
-        b'M' => Some(Duration::from_secs(count * 60)),
-        b'S' => Some(Duration::from_secs(count)),
-        b'm' => Some(Duration::from_millis(count)),
-        b'u' => Some(Duration::from_micros(count)),
-        b'n' => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
+    Ok(match unit {
+        b'H' => Duration::from_secs(count * 3600),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        _ => Duration::from_nanos(count),
+    })
 }
 
 fn response_head() -> Response<()> {
@@ -337,19 +384,17 @@ mod tests {
     #[test]
     fn timeouts_have_up_to_eight_digits_and_a_unit() {
         for (text, expected) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("2M", Some(Duration::from_secs(120))),
-            ("99999999S", Some(Duration::from_secs(99_999_999))),
-            ("5m", Some(Duration::from_millis(5))),
-            ("7u", Some(Duration::from_micros(7))),
-            ("9n", Some(Duration::from_nanos(9))),
-            ("S", None),
-            ("123456789S", None),
-            ("-1S", None),
-            ("5x", None),
-            ("", None),
+            ("1H", Duration::from_secs(3600)),
+            ("2M", Duration::from_secs(120)),
+            ("99999999S", Duration::from_secs(99_999_999)),
+            ("5m", Duration::from_millis(5)),
+            ("7u", Duration::from_micros(7)),
+            ("9n", Duration::from_nanos(9)),
         ] {
-            assert_eq!(parse_timeout(text.as_bytes()), expected, "{text:?}");
+            assert_eq!(parse_timeout(text.as_bytes()), Ok(expected), "{text:?}");
+        }
+        for text in ["S", "123456789S", "-1S", "5x", ""] {
+            assert!(parse_timeout(text.as_bytes()).is_err(), "{text:?}");
         }
     }
 }

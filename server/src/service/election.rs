@@ -15,7 +15,7 @@ use prost::Message;
 use super::contenders::{
     Contenders, as_told_by_sessions, proclaim, resign, session, session_error, wait_failed,
 };
-use super::decode;
+use super::decode_in_stream;
 use super::patience::{Patience, answer_unary};
 use super::streams::Streams;
 use crate::error::{Code, GrpcStatus};
@@ -159,7 +159,7 @@ impl Election {
 
     async fn serve(self, metadata: Metadata, mut incoming: Incoming, mut outgoing: Outgoing) {
         let request = match incoming.message().await {
-            Ok(Some(message)) => decode::<LeaderRequest>(&message),
+            Ok(Some(message)) => decode_in_stream::<LeaderRequest>(&message),
             Ok(None) => Err(GrpcStatus::new(
                 Code::Internal,
                 "a call needs a request message",

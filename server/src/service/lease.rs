@@ -17,8 +17,8 @@ use keystead_proto::internal::{Record, RecordKind};
 use keystead_state::{Refusal, check};
 use prost::Message;
 
-use super::decode;
 use super::streams::Streams;
+use super::{decode, decode_in_stream};
 use crate::error::GrpcStatus;
 use crate::lease::{Lessor, Renewal};
 use crate::member::Member;
@@ -192,7 +192,7 @@ impl Lease {
     }
 
     async fn renew(&self, message: &Bytes) -> Result<LeaseKeepAliveResponse, GrpcStatus> {
-        let LeaseKeepAliveRequest { id } = decode(message)?;
+        let LeaseKeepAliveRequest { id } = decode_in_stream(message)?;
         // As in etcd the header is older than the renewal: a revision that a client could take for that of
         // an alive lease must not be one at which it was revoked.
         let header = Some(self.member.header());

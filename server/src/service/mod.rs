@@ -214,6 +214,11 @@ fn start_hub(member: &Arc<Member>, inbox: Arc<Inbox>) -> Rc<Hub<Store>> {
     hub
 }
 
+/// The next message of a stream of them.
+fn decode_in_stream<M: Message + Default>(message: &Bytes) -> Result<M, GrpcStatus> {
+    M::decode(message.clone()).map_err(|error| GrpcStatus::undecodable_in_stream(&error))
+}
+
 /// The message of a request.
 fn decode<M: Message + Default>(message: &Bytes) -> Result<M, GrpcStatus> {
     M::decode(message.clone()).map_err(|error| GrpcStatus::undecodable(&error))

@@ -16,7 +16,7 @@ use keystead_proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
 use prost::Message;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::decode;
+use super::decode_in_stream;
 use super::streams::Streams;
 use crate::error::{Code, GrpcStatus};
 use crate::header::Headers;
@@ -147,7 +147,7 @@ impl Session {
     }
 
     async fn take_request(&self, message: &Bytes) -> Result<(), GrpcStatus> {
-        match decode::<WatchRequest>(message)?.request_union {
+        match decode_in_stream::<WatchRequest>(message)?.request_union {
             Some(RequestUnion::CreateRequest(request)) => {
                 self.stream.create(&create(&request)).await
             }
