@@ -47,6 +47,9 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
             .get("initial-cluster-token")
             .unwrap_or("etcd-cluster")
             .to_owned(),
+        strict_reconfig_check: given.read("strict-reconfig-check", true, value::switch)?,
+        max_learners: number(given, "max-learners", 1)?,
+        force_new_cluster: given.read("force-new-cluster", false, value::switch)?,
         heartbeat: Duration::from_millis(heartbeat_ms),
         election_timeout: Duration::from_millis(election_ms),
         quota_bytes: match given.read("quota-backend-bytes", 0, value::integer)? {

@@ -191,7 +191,7 @@ mod tests {
              watch-progress-notify-interval: 5000000000\n\
              auto-compaction-retention: '1'\n\
              log-outputs: [stderr, /tmp/log]\n\
-             strict-reconfig-check: yes\n\
+             pre-vote: yes\n\
              initial-cluster: null\n\
              initial-cluster-token: ''\n\
              client-transport-security:\n  auto-tls: false\n  cert-file: ''\n",
@@ -208,11 +208,7 @@ mod tests {
             assert_eq!(given.get(name), Some(text), "{name}");
         }
         assert_eq!(given.get("initial-cluster"), None);
-        assert_eq!(
-            given.warnings.len(),
-            1,
-            "strict-reconfig-check changes nothing"
-        );
+        assert_eq!(given.warnings.len(), 1, "pre-vote changes nothing");
     }
 
     #[test]

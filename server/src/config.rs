@@ -35,6 +35,12 @@ pub struct Config {
     pub joins: bool,
     /// Tells clusters with equal URLs apart.
     pub cluster_token: String,
+    /// Whether to go on alone, for good, with the data of a member whose cluster is lost.
+    pub force_new_cluster: bool,
+    /// Whether a change of members is refused that might cost the cluster its quorum.
+    pub strict_reconfig_check: bool,
+    /// How many learners there may be.
+    pub max_learners: usize,
     /// Time between heartbeats.
     pub heartbeat: Duration,
     /// Time without a leader before an election.
@@ -158,6 +164,9 @@ impl Default for Config {
             initial_cluster: None,
             joins: false,
             cluster_token: "etcd-cluster".into(),
+            force_new_cluster: false,
+            strict_reconfig_check: true,
+            max_learners: 1,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             quota_bytes: Some(DEFAULT_QUOTA_BYTES),

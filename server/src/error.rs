@@ -19,11 +19,6 @@ pub struct GrpcStatus {
 impl GrpcStatus {
     /// The end of a call that succeeded.
     pub const OK: Self = Self::of(Code::Ok, "");
-    /// MoveLeader to nobody who could lead.
-    pub const BAD_LEADER_TRANSFEREE: Self = Self::of(
-        Code::FailedPrecondition,
-        "etcdserver: bad leader transferee",
-    );
     /// RangeStream goes through the keys in their order alone.
     pub const STREAM_SORT: Self = Self::of(
         Code::Unimplemented,
@@ -133,6 +128,9 @@ impl From<Refusal> for GrpcStatus {
             Refusal::RequestTooLarge => {
                 Self::of(InvalidArgument, "etcdserver: request is too large")
             }
+            Refusal::BadMemberUrls => {
+                Self::of(InvalidArgument, "etcdserver: given member URLs are invalid")
+            }
             Refusal::KeyNotFound => Self::of(InvalidArgument, "etcdserver: key not found"),
             Refusal::LeaseTtlTooLarge => Self::of(OutOfRange, "etcdserver: too large lease TTL"),
             Refusal::Compacted => Self::of(
@@ -145,6 +143,37 @@ impl From<Refusal> for GrpcStatus {
             ),
             Refusal::LeaseNotFound => Self::of(NotFound, "etcdserver: requested lease not found"),
             Refusal::MemberNotFound => Self::of(NotFound, "etcdserver: member not found"),
+            Refusal::MemberExists => {
+                Self::of(FailedPrecondition, "etcdserver: member ID already exist")
+            }
+            Refusal::PeerUrlsExist => {
+                Self::of(FailedPrecondition, "etcdserver: Peer URLs already exists")
+            }
+            Refusal::TooManyLearners => Self::of(
+                FailedPrecondition,
+                "etcdserver: too many learner members in cluster",
+            ),
+            Refusal::NotLearner => Self::of(
+                FailedPrecondition,
+                "etcdserver: can only promote a learner member",
+            ),
+            Refusal::LearnerNotReady => Self::of(
+                FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            Refusal::BadTransferee => {
+                Self::of(FailedPrecondition, "etcdserver: bad leader transferee")
+            }
+            // etcd's own constant says FAILED_PRECONDITION; what its server sends is UNKNOWN.
+            Refusal::NotEnoughStarted => Self::of(
+                Code::Unknown,
+                "etcdserver: re-configuration failed due to not enough started members",
+            ),
+            Refusal::Unhealthy => Self::of(Unavailable, "etcdserver: unhealthy cluster"),
+            Refusal::TransferTimeout => Self::of(
+                Code::Unknown,
+                "etcdserver: request timed out, leader transfer took too long",
+            ),
             Refusal::LeaseExists => {
                 Self::of(FailedPrecondition, "etcdserver: lease already exists")
             }
@@ -213,6 +242,32 @@ mod tests {
             (Refusal::MemberNotFound, 5, "member not found"),
             (Refusal::LeaseExists, 9, "lease already exists"),
             (Refusal::NotLeader, 9, "not leader"),
+            (Refusal::BadMemberUrls, 3, "given member URLs are invalid"),
+            (Refusal::MemberExists, 9, "member ID already exist"),
+            (Refusal::PeerUrlsExist, 9, "Peer URLs already exists"),
+            (
+                Refusal::TooManyLearners,
+                9,
+                "too many learner members in cluster",
+            ),
+            (Refusal::NotLearner, 9, "can only promote a learner member"),
+            (
+                Refusal::LearnerNotReady,
+                9,
+                "can only promote a learner member which is in sync with leader",
+            ),
+            (
+                Refusal::NotEnoughStarted,
+                2,
+                "re-configuration failed due to not enough started members",
+            ),
+            (Refusal::Unhealthy, 14, "unhealthy cluster"),
+            (Refusal::BadTransferee, 9, "bad leader transferee"),
+            (
+                Refusal::TransferTimeout,
+                2,
+                "request timed out, leader transfer took too long",
+            ),
             (
                 Refusal::LearnerUnsupported,
                 9,

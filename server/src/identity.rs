@@ -12,6 +12,11 @@ pub fn member_id(peer_urls: &[String], cluster_token: &str) -> u64 {
     first_eight(hash)
 }
 
+/// The id of a member that is added to a running cluster: of its sorted peer URLs and the time in seconds.
+pub fn added_member_id(peer_urls: &[String], unix_secs: u64) -> u64 {
+    member_id(peer_urls, &unix_secs.to_string())
+}
+
 /// The id of a cluster: of the ids of the members that found it.
 pub fn cluster_id(member_ids: &[u64]) -> u64 {
     let mut sorted = member_ids.to_vec();

@@ -12,6 +12,7 @@ mod member;
 pub mod net;
 mod node;
 mod open_files;
+mod peer_urls;
 mod proposals;
 mod service;
 mod snapshot;

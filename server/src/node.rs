@@ -122,6 +122,8 @@ impl Node {
 
     /// Stops the member: takes no further call, lets those that are open end for a while, flushes what was applied.
     pub fn shutdown(self) {
+        // While clients are still served, so that they notice little.
+        self.runtime.block_on(self.consensus.hand_over());
         self.stop.send_replace(true);
         self.shards.join();
         if self.background.join().is_err() {
@@ -183,6 +185,9 @@ fn raft_config(config: &Config, identity: Identity) -> raft::Config {
             peer_urls: config.advertise_peer_urls.clone(),
             ..MemberRecord::default()
         }],
+        force_new_cluster: config.force_new_cluster,
+        strict_reconfig_check: config.strict_reconfig_check,
+        max_learners: config.max_learners,
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
         wal_segment_bytes: config.storage.wal_segment_bytes,

@@ -64,8 +64,26 @@ unary! {
     LeaseLeasesRequest => LeaseClient.lease_leases -> LeaseLeasesResponse { |answer| header(&mut answer.header) }
     MemberListRequest => ClusterClient.member_list -> MemberListResponse { |answer| {
         header(&mut answer.header);
-        answer.members.iter_mut().for_each(member);
+        members(&mut answer.members);
     } }
+    MemberAddRequest => ClusterClient.member_add -> MemberAddResponse { |answer| {
+        header(&mut answer.header);
+        answer.member.iter_mut().for_each(member);
+        members(&mut answer.members);
+    } }
+    MemberRemoveRequest => ClusterClient.member_remove -> MemberRemoveResponse { |answer| {
+        header(&mut answer.header);
+        members(&mut answer.members);
+    } }
+    MemberUpdateRequest => ClusterClient.member_update -> MemberUpdateResponse { |answer| {
+        header(&mut answer.header);
+        members(&mut answer.members);
+    } }
+    MemberPromoteRequest => ClusterClient.member_promote -> MemberPromoteResponse { |answer| {
+        header(&mut answer.header);
+        members(&mut answer.members);
+    } }
+    MoveLeaderRequest => MaintenanceClient.move_leader -> MoveLeaderResponse { |answer| header(&mut answer.header) }
     StatusRequest => MaintenanceClient.status -> StatusResponse { |answer| {
         header(&mut answer.header);
         answer.version.truncate(3);
@@ -105,6 +123,12 @@ pub(crate) fn header(header: &mut Option<ResponseHeader>) {
         header.member_id = header.member_id.min(1);
         header.raft_term = header.raft_term.min(1);
     }
+}
+
+/// They come by id.
+fn members(members: &mut [Member]) {
+    members.iter_mut().for_each(member);
+    members.sort_by_key(|member| (member.is_learner, member.name.is_empty()));
 }
 
 fn member(member: &mut Member) {

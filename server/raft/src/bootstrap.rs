@@ -11,6 +11,7 @@ use keystead_state::{Reader, State};
 use crate::ballast::Ballast;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::force_new_cluster::{self, ForceError};
 use crate::log_storage;
 use crate::standing::{Position, position_after};
 use crate::stored::{Note, Unreadable};
@@ -39,6 +40,9 @@ pub enum StartError {
     /// Something that was stored can't be read by this release.
     #[error("the data directory holds {0}")]
     Unreadable(String),
+    /// No cluster of this member alone could be forced.
+    #[error(transparent)]
+    Force(#[from] ForceError),
     /// Consensus did not start.
     #[error("consensus did not start: {0}")]
     Core(String),
@@ -117,7 +121,7 @@ fn open_parts(config: &Config) -> Result<Parts, StartError> {
         segment_bytes: config.wal_segment_bytes,
         ..wal::Options::default()
     };
-    let (wal, recovered) = Wal::open(files, options)?;
+    let (wal, mut recovered) = Wal::open(files, options)?;
     let options = mvcc::Options {
         ring_bytes: config.ring_bytes,
         compact_step_rows: config.compaction_batch,
@@ -128,6 +132,10 @@ fn open_parts(config: &Config) -> Result<Parts, StartError> {
     let opened = Store::open(&data_dir.store(), &options)?;
     let note = opened.applied.map(Note::decode).transpose()?;
     are_of_one_piece(&wal, opened.position, note.as_ref()).map_err(StartError::Apart)?;
+    if config.force_new_cluster {
+        let member_id = config.identity.member_id;
+        force_new_cluster::force(&wal, &mut recovered, note.as_ref(), member_id)?;
+    }
     let store = opened.store;
     let (state, reader) = State::open(store.clone(), opened.writer, config.limits)?;
     Ok(Parts {

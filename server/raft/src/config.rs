@@ -22,6 +22,12 @@ pub struct Config {
     /// Who makes a cluster of a fresh directory, all with a vote: ids, names and peer URLs, the same on every founder. A
     /// directory that was used before knows its members.
     pub founders: Vec<Member>,
+    /// Whether to go on alone, for good: the log gets an entry that names no other member. For data whose cluster is lost.
+    pub force_new_cluster: bool,
+    /// Whether a change of members is refused that might cost the cluster its quorum.
+    pub strict_reconfig_check: bool,
+    /// How many learners there may be.
+    pub max_learners: usize,
     /// How often a leader tells its followers that it is alive.
     pub heartbeat: Duration,
     /// After this much silence a follower asks for an election: at a random point between 1.1 and 1.4 of it.
@@ -63,6 +69,9 @@ impl Config {
                 id: identity.member_id,
                 ..Member::default()
             }],
+            force_new_cluster: false,
+            strict_reconfig_check: true,
+            max_learners: 1,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             limits,

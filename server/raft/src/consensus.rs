@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
+use keystead_proto::etcdserverpb::Member as MemberRecord;
 use keystead_proto::internal::Record;
 use keystead_state::{Outcome, Reader, Refusal};
 use openraft::async_runtime::WatchReceiver as _;
@@ -15,8 +16,10 @@ use crate::config::Config;
 use crate::core::{self, Core, Running, Stop};
 use crate::data_dir::DataDir;
 use crate::flusher::{self, Surroundings};
+use crate::handover::Handover;
 use crate::log_storage::{self, LogStorage};
 use crate::machine::Machine;
+use crate::membership::{MemberChange, Members};
 use crate::proposer::Queue;
 use crate::reads::{self, Reads};
 use crate::replies::Waiters;
@@ -41,6 +44,8 @@ pub(crate) struct Member {
     pub(crate) wal: Arc<Wal>,
     store: keystead_mvcc::Store,
     unflushed_limit_bytes: u64,
+    members: Members,
+    handover: Handover,
     core: Mutex<Option<(oneshot::Sender<Stop>, thread::JoinHandle<()>)>>,
     /// Locked as long as anything of the member lives.
     _data_dir: DataDir,
@@ -99,7 +104,7 @@ impl Consensus {
         let (reads, rounds) = reads::channel();
         let unflushed_limit_bytes = config.unflushed_limit_bytes;
         let Running { raft, stop, thread } = core::start(Core {
-            config,
+            config: config.clone(),
             log,
             machine,
             queue: queue.clone(),
@@ -111,6 +116,8 @@ impl Consensus {
         })?;
         let core = Mutex::new(Some((stop, thread)));
         let flusher = handle;
+        let members = Members::new(raft.clone(), reader.clone(), &config);
+        let handover = Handover::new(raft.clone(), &config);
         let member = Member {
             queue,
             standing,
@@ -120,6 +127,8 @@ impl Consensus {
             wal,
             store,
             unflushed_limit_bytes,
+            members,
+            handover,
             core,
             _data_dir: data_dir,
         };
@@ -167,6 +176,46 @@ impl Consensus {
             Some(answer) => answer,
             None => self.0.reads.barrier().await,
         }
+    }
+
+    /// Changes who the members are, on the leader. Returns the members after the change; it is then on the disks of a
+    /// quorum of the voters before it, and applied here as soon as a quorum of the voters after it has it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotLeader`] and etcd's reasons against the change: nothing was changed. [`Refusal::Timeout`],
+    /// [`Refusal::LeaderChanged`] and [`Refusal::Stopped`]: it may have been made, or may yet be.
+    pub async fn change_members(
+        &self,
+        change: &MemberChange,
+    ) -> Result<Vec<MemberRecord>, Refusal> {
+        self.0.members.change(change).await
+    }
+
+    /// The members that the log names, by id, an entry that waits for its quorum included; with the names and client URLs
+    /// that are applied here. This is what a member that joins is told, for the entry may be waiting for it.
+    pub fn members(&self) -> Vec<MemberRecord> {
+        self.0.members.list()
+    }
+
+    /// Whether this is a member without a vote; who is none at all is no learner. Reads an atomic.
+    pub fn is_learner(&self) -> bool {
+        self.0.standing.is_learner()
+    }
+
+    /// Hands the leadership to `target`, when it has the log and answers, and returns when it leads. Writes that
+    /// come in between are refused with [`Refusal::NoLeader`] or sent on.
+    ///
+    /// # Errors
+    /// [`Refusal::NotLeader`], [`Refusal::BadTransferee`]: nothing was begun. [`Refusal::TransferTimeout`]: it does not lead
+    /// yet, nor perhaps ever.
+    pub async fn move_leader(&self, target: u64) -> Result<(), Refusal> {
+        self.0.handover.to(target).await
+    }
+
+    /// Hands the leadership to whoever is best placed to have it, for a member that is about to stop. Returns at once where
+    /// it does not lead, or nobody else could.
+    pub async fn hand_over(&self) {
+        self.0.handover.before_stop().await;
     }
 
     /// Where the member stands.

@@ -27,6 +27,8 @@ pub(crate) struct Standing {
     leading_term: AtomicU64,
     /// This member has the only vote.
     lone_voter: AtomicBool,
+    /// This member is one without a vote.
+    learner: AtomicBool,
     unflushed_bytes: AtomicU64,
     /// An entry of another term than the one before was applied.
     pub(crate) term_applied: Notify,
@@ -40,6 +42,7 @@ impl Standing {
             applied_term: AtomicU64::new(0),
             leading_term: AtomicU64::new(0),
             lone_voter: AtomicBool::new(false),
+            learner: AtomicBool::new(false),
             unflushed_bytes: AtomicU64::new(0),
             term_applied: Notify::new(),
         }
@@ -74,12 +77,20 @@ impl Standing {
     pub(crate) fn set_membership(&self, membership: &Membership) {
         let lone = membership.voter_ids().all(|voter| voter == self.member_id);
         self.lone_voter.store(lone, Ordering::Release);
+        let learner = membership
+            .learner_ids()
+            .any(|learner| learner == self.member_id);
+        self.learner.store(learner, Ordering::Release);
     }
 
     /// The end of the log was taken back, and a membership may have gone with it: which one is in force is not asked, for
     /// only one that leads alone gains by knowing, and who leads alone takes nothing back.
     pub(crate) fn doubt_membership(&self) {
         self.lone_voter.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_learner(&self) -> bool {
+        self.learner.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_lone_voter(&self) -> bool {

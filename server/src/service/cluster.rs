@@ -1,26 +1,39 @@
-//! Cluster: who the members are. Changing them is not served yet.
+//! Cluster: who the members are, and how that changes.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use keystead_proto::etcdserverpb::cluster_server::Cluster as ClusterService;
 use keystead_proto::etcdserverpb::{
-    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
     MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
-    MemberUpdateRequest, MemberUpdateResponse,
+    MemberUpdateRequest, MemberUpdateResponse, ResponseHeader,
 };
+use keystead_raft::MemberChange;
 use tonic::{Request, Response, Status};
 
 use crate::error::GrpcStatus;
-use crate::member::Member;
+use crate::identity::added_member_id;
+use crate::member::Member as Local;
+use crate::peer_urls;
 
 /// The service.
 pub(super) struct Cluster {
-    member: Arc<Member>,
+    local: Arc<Local>,
 }
 
 impl Cluster {
-    pub(super) fn new(member: Arc<Member>) -> Self {
-        Self { member }
+    pub(super) fn new(local: Arc<Local>) -> Self {
+        Self { local }
+    }
+
+    /// The cluster's answers carry no revision, as in etcd.
+    fn header(&self) -> Option<ResponseHeader> {
+        Some(self.local.headers.at(0))
+    }
+
+    async fn change(&self, change: MemberChange) -> Result<Vec<Member>, GrpcStatus> {
+        Ok(self.local.consensus.change_members(&change).await?)
     }
 }
 
@@ -30,46 +43,74 @@ impl ClusterService for Cluster {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
-        if request.get_ref().linearizable {
-            self.member
-                .consensus
-                .read_barrier()
-                .await
-                .map_err(GrpcStatus::from)?;
-        }
-        // The cluster's answers carry no revision, as in etcd.
-        let header = Some(self.member.headers.at(0));
-        Ok(Response::new(MemberListResponse {
-            header,
-            members: self.member.reader.members(),
-        }))
+        let consensus = &self.local.consensus;
+        let members = if request.get_ref().linearizable {
+            consensus.read_barrier().await.map_err(GrpcStatus::from)?;
+            self.local.reader.members()
+        } else {
+            consensus.members()
+        };
+        let header = self.header();
+        Ok(Response::new(MemberListResponse { header, members }))
     }
 
     async fn member_add(
         &self,
-        _: Request<MemberAddRequest>,
+        request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        Err(GrpcStatus::not_served("MemberAdd").into())
+        let request = request.into_inner();
+        let peer_urls = peer_urls::checked(&request.peer_urls).map_err(GrpcStatus::from)?;
+        let added = Member {
+            id: added_member_id(&peer_urls, unix_secs()),
+            peer_urls,
+            is_learner: request.is_learner,
+            ..Member::default()
+        };
+        let members = self.change(MemberChange::Add(added.clone())).await?;
+        Ok(Response::new(MemberAddResponse {
+            header: self.header(),
+            member: Some(added),
+            members,
+        }))
     }
 
     async fn member_remove(
         &self,
-        _: Request<MemberRemoveRequest>,
+        request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        Err(GrpcStatus::not_served("MemberRemove").into())
+        let removal = MemberChange::Remove(request.get_ref().id);
+        let members = self.change(removal).await?;
+        let header = self.header();
+        Ok(Response::new(MemberRemoveResponse { header, members }))
     }
 
     async fn member_update(
         &self,
-        _: Request<MemberUpdateRequest>,
+        request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        Err(GrpcStatus::not_served("MemberUpdate").into())
+        let request = request.get_ref();
+        let update = MemberChange::Update {
+            id: request.id,
+            peer_urls: peer_urls::checked(&request.peer_urls).map_err(GrpcStatus::from)?,
+        };
+        let members = self.change(update).await?;
+        let header = self.header();
+        Ok(Response::new(MemberUpdateResponse { header, members }))
     }
 
     async fn member_promote(
         &self,
-        _: Request<MemberPromoteRequest>,
+        request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        Err(GrpcStatus::not_served("MemberPromote").into())
+        let promotion = MemberChange::Promote(request.get_ref().id);
+        let members = self.change(promotion).await?;
+        let header = self.header();
+        Ok(Response::new(MemberPromoteResponse { header, members }))
     }
+}
+
+/// What tells the ids of members apart that are added at the same URLs one after the other.
+fn unix_secs() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

@@ -35,6 +35,9 @@ impl Kv {
         let kv = self.clone();
         call.unary(move |message, metadata, reply| match read_range(message) {
             Ok(request) if request.serializable => range_answer::answer(&kv.member, request, reply),
+            Ok(_) if kv.member.consensus.is_learner() => {
+                reply.refuse(&Refusal::LearnerUnsupported.into());
+            }
             Ok(request) => kv.when_current(metadata, reply, move |kv, reply| {
                 range_answer::answer(&kv.member, request, reply);
             }),

@@ -202,17 +202,14 @@ impl MaintenanceService for Maintenance {
         )))
     }
 
-    /// The lone member leads, and can hand over to nobody but itself. As in etcd the answer has no header.
+    /// As in etcd the answer has no header.
     async fn move_leader(
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        if !self.member.consensus.status().is_leader {
-            return Err(GrpcStatus::from(Refusal::NotLeader).into());
-        }
-        if request.get_ref().target_id != self.member.headers.member_id() {
-            return Err(GrpcStatus::BAD_LEADER_TRANSFEREE.into());
-        }
+        let consensus = &self.member.consensus;
+        let moved = consensus.move_leader(request.get_ref().target_id).await;
+        moved.map_err(GrpcStatus::from)?;
         Ok(Response::new(MoveLeaderResponse::default()))
     }
 

@@ -26,6 +26,7 @@ use keystead_mvcc::Store;
 use keystead_proto::etcdserverpb::cluster_server::ClusterServer;
 use keystead_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keystead_proto::health::health_server::HealthServer;
+use keystead_state::Refusal;
 use prost::Message;
 
 use crate::error::{Code, GrpcStatus};
@@ -122,6 +123,14 @@ const METHODS: [(&str, &[&str]); 9] = [
     ("grpc.health.v1.Health", &["Check", "Watch"]),
 ];
 
+/// What a learner serves, as in etcd; a range only where it is serializable.
+const LEARNERS: [&str; 3] = [
+    RANGE,
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+];
+const RANGE: &str = "/etcdserverpb.KV/Range";
+
 /// The services of one shard.
 pub struct Services {
     member: Arc<Member>,
@@ -157,7 +166,7 @@ impl Services {
 
     fn route(&self, call: Call) {
         match call.path() {
-            "/etcdserverpb.KV/Range" => self.kv.range(call),
+            RANGE => self.kv.range(call),
             "/etcdserverpb.KV/Put" => self.kv.put(call),
             "/etcdserverpb.KV/Txn" => self.kv.txn(call),
             "/etcdserverpb.KV/DeleteRange" => self.kv.delete_range(call),
@@ -197,10 +206,20 @@ impl Services {
 
 impl Handler for Services {
     fn handle(&self, call: Call) {
-        match self.member.require_leader(&call.metadata) {
+        match self.admit(&call) {
             Ok(()) => self.route(call),
             Err(refusal) => call.refuse(&refusal.into()),
         }
+    }
+}
+
+impl Services {
+    /// The rules for every call, in etcd's order.
+    fn admit(&self, call: &Call) -> Result<(), Refusal> {
+        if self.member.consensus.is_learner() && !LEARNERS.contains(&call.path()) {
+            return Err(Refusal::LearnerUnsupported);
+        }
+        self.member.require_leader(&call.metadata)
     }
 }
 

@@ -44,6 +44,9 @@ pub enum Refusal {
     /// `ignore_value` or `ignore_lease` on a key that does not exist; also an operation of no kind.
     #[error("the key does not exist")]
     KeyNotFound,
+    /// What was given as a member's peer URLs is not.
+    #[error("the peer URLs can't be used")]
+    BadMemberUrls,
     /// No such lease.
     #[error("the lease does not exist")]
     LeaseNotFound,
@@ -53,6 +56,31 @@ pub enum Refusal {
     /// No member has this id.
     #[error("the member does not exist")]
     MemberNotFound,
+
+    /// The id of a new member is that of another.
+    #[error("a member has this id already")]
+    MemberExists,
+    /// Another member is reached at one of the peer URLs.
+    #[error("a member has one of the peer URLs already")]
+    PeerUrlsExist,
+    /// There are as many learners as there may be.
+    #[error("there are too many learners")]
+    TooManyLearners,
+    /// Only a learner can be given a vote.
+    #[error("the member is no learner")]
+    NotLearner,
+    /// The learner lacks too much of the log; try again later.
+    #[error("the learner lacks too much of the log")]
+    LearnerNotReady,
+    /// Too few of the members that would vote have ever started.
+    #[error("too few members have started")]
+    NotEnoughStarted,
+    /// Too few of the members that would vote answer.
+    #[error("too few members answer")]
+    Unhealthy,
+    /// It can't lead: it is no member, or has no vote.
+    #[error("the member can't lead")]
+    BadTransferee,
 
     // What the cluster or the member refuses for the time being.
     /// The alarm NOSPACE is raised: compact, defragment, then disarm it.
@@ -82,6 +110,9 @@ pub enum Refusal {
     /// The leader changed on the way. A write may or may not be applied.
     #[error("the leader changed")]
     LeaderChanged,
+    /// The member that was to lead did not in time. It may yet.
+    #[error("the next leader did not take over in time")]
+    TransferTimeout,
     /// Nothing was heard in time. A write may or may not be applied.
     #[error("the request timed out")]
     Timeout,

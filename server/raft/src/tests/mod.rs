@@ -4,6 +4,7 @@ mod ending;
 mod log_storage;
 mod machine;
 mod member;
+mod membership;
 mod restart;
 mod space;
 mod standing;
