@@ -1,22 +1,21 @@
-//! A member whose data directory lies on a disk that can be cut off. `cuts` and `faults` drive it; it judges nothing.
+//! A member whose data directory lies on a disk that can be cut off. `cuts`, `faults` and `chaos` drive it; it judges nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use keystead_lossyfs::{LossyFs, Mounted};
 use keystead_tests::Server;
 use tempfile::TempDir;
 
-/// The member and its disk. The fields are dropped in their order: the process, the mount, the directory.
-pub struct OnLossyDisk {
-    pub server: Server,
+/// A directory on such a disk. The fields are dropped in their order: the mount, the directory.
+pub struct LossyDirectory {
     mounted: Option<Mounted>,
     pub disk: LossyFs,
     at: TempDir,
 }
 
-impl OnLossyDisk {
-    /// A member that was not started yet, on an empty disk; `None`, and a word about it, where nothing can be mounted.
-    pub fn prepare(arguments: &[&str]) -> Option<OnLossyDisk> {
+impl LossyDirectory {
+    /// An empty disk; `None`, and a word about it, where nothing can be mounted.
+    pub fn mount() -> Option<LossyDirectory> {
         let at = tempfile::Builder::new()
             .prefix("keystead-disk-")
             .tempdir()
@@ -29,24 +28,21 @@ impl OnLossyDisk {
                 return None;
             }
         };
-        let server = Server::keystead_at(&data_below(at.path()), arguments);
-        Some(OnLossyDisk {
-            server,
+        Some(LossyDirectory {
             mounted: Some(mounted),
             disk,
             at,
         })
     }
 
-    /// The data directory.
+    /// The data directory. Not the mount itself, so that the directory's own name is at stake too.
     pub fn data(&self) -> PathBuf {
-        data_below(self.at.path())
+        self.at.path().join("member/data")
     }
 
-    /// Turns the power off and on again: the member dies, and its disk keeps what was synced, and of the rest what the
-    /// seed chooses.
+    /// Turns the power off and on again, once the member is dead: the disk keeps what was synced, and of the rest what the seed
+    /// chooses.
     pub fn cut(&mut self, seed: u64) {
-        self.server.kill();
         let mounted = self.mounted.take().expect("it was mounted");
         mounted.unmount().expect("nothing uses the disk any more");
         self.disk.cut(seed);
@@ -55,7 +51,29 @@ impl OnLossyDisk {
     }
 }
 
-/// Not the mount itself, so that the directory's own name is at stake too.
-fn data_below(mount: &Path) -> PathBuf {
-    mount.join("member/data")
+/// The member and its disk. The fields are dropped in their order: the process, the disk.
+pub struct OnLossyDisk {
+    pub server: Server,
+    pub directory: LossyDirectory,
+}
+
+impl OnLossyDisk {
+    /// A member that was not started yet, on an empty disk; `None`, and a word about it, where nothing can be mounted.
+    pub fn prepare(arguments: &[&str]) -> Option<OnLossyDisk> {
+        let directory = LossyDirectory::mount()?;
+        let server = Server::keystead_at(&directory.data(), arguments);
+        Some(OnLossyDisk { server, directory })
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.data()
+    }
+
+    /// Turns the power off and on again: the member dies, and its disk keeps what was synced, and of the rest what the
+    /// seed chooses.
+    pub fn cut(&mut self, seed: u64) {
+        self.server.kill();
+        self.directory.cut(seed);
+    }
 }

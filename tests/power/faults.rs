@@ -47,8 +47,8 @@ async fn fail_and_check(errno: Errno, lasting: bool) {
     for number in 0..faults {
         // Early operations are few and each is another: half of the faults are theirs.
         let after = random.below(*random.clone().pick(&[40, OPERATIONS]));
-        let hit = member.disk.operations() + after;
-        member.disk.fail(Some(Fault {
+        let hit = member.directory.disk.operations() + after;
+        member.directory.disk.fail(Some(Fault {
             after,
             errno,
             lasting,
@@ -72,14 +72,14 @@ async fn fail_and_check(errno: Errno, lasting: bool) {
                         assert_eq!(ended.code(), Some(1), "{what}: {}", member.server.log());
                         ends += 1;
                     }
-                    None => survived += u64::from(member.disk.operations() > hit),
+                    None => survived += u64::from(member.directory.disk.operations() > hit),
                 }
                 // What is left of the server when it ended takes the load's connections with it.
                 member.server.kill();
                 load.stop().await
             }
         };
-        member.disk.fail(None);
+        member.directory.disk.fail(None);
         if random.one_in(2) {
             member.cut(random.bits());
         }

@@ -7,7 +7,7 @@
 
 mod cuts;
 mod damage;
-mod disk;
+pub mod disk;
 mod faults;
 mod ledger;
 mod load;

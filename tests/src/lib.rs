@@ -1,6 +1,9 @@
 //! What the tests of the whole member share: servers that live as long as a test, and sessions that write down every
 //! answer so that two servers' answers can be compared. Nothing here judges; the tests do.
 
+mod cluster;
+mod dialer;
+mod network;
 mod random;
 mod server;
 mod session;
@@ -8,6 +11,8 @@ mod sights;
 mod unary;
 mod watch;
 
+pub use cluster::Cluster;
+pub use network::{Link, Network};
 pub use random::Random;
 pub use server::{Kind, Server, oracle};
 pub use session::{Session, on_both};

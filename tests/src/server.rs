@@ -4,7 +4,8 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -38,6 +39,8 @@ pub struct Server {
     directory: TempDir,
     client: SocketAddr,
     process: Option<Child>,
+    /// The number of the running process, 0 while there is none.
+    pid: Arc<AtomicU32>,
 }
 
 impl Server {
@@ -54,10 +57,7 @@ impl Server {
 
     /// The same without starting it.
     pub fn prepare(kind: Kind, arguments: &[&str], environment: &[(&str, &str)]) -> Option<Server> {
-        let program = match kind {
-            Kind::Etcd => oracle("etcd")?,
-            Kind::Keystead => keystead(),
-        };
+        let program = program(kind)?;
         let directory = temporary_directory();
         let data = directory.path().join("data");
         Some(Server::of(
@@ -91,7 +91,12 @@ impl Server {
         environment: &[(&str, &str)],
     ) -> Server {
         let (client, peer) = (free_address(), free_address());
-        let mut all = flags(data, client, peer);
+        let peer_url = format!("http://{peer}");
+        let mut all = flags("default", data, client, peer, &peer_url);
+        all.extend([
+            "--initial-cluster".to_owned(),
+            format!("default={peer_url}"),
+        ]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let environment = environment
             .iter()
@@ -106,7 +111,36 @@ impl Server {
             directory,
             client,
             process: None,
+            pid: Arc::default(),
         }
+    }
+
+    /// One member of a cluster, not started: it listens for peers at `peer` and says that it is reached at `peer_url`. Its
+    /// arguments name the cluster. `None` when it is etcd and there is none.
+    pub fn member(
+        kind: Kind,
+        name: &str,
+        peer: SocketAddr,
+        peer_url: &str,
+        arguments: &[String],
+    ) -> Option<Server> {
+        let program = program(kind)?;
+        let directory = temporary_directory();
+        let client = free_address();
+        let data = directory.path().join("data");
+        let mut all = flags(name, &data, client, peer, peer_url);
+        all.extend_from_slice(arguments);
+        Some(Server {
+            kind,
+            program,
+            arguments: all,
+            environment: Vec::new(),
+            open_files: None,
+            directory,
+            client,
+            process: None,
+            pid: Arc::default(),
+        })
     }
 
     /// A fresh etcd with its defaults, or `None`.
@@ -148,6 +182,25 @@ impl Server {
         self.process.as_ref().expect("the server runs").id()
     }
 
+    /// The number of its process for those who watch it from elsewhere: 0 while none runs.
+    pub fn watched_pid(&self) -> Arc<AtomicU32> {
+        self.pid.clone()
+    }
+
+    /// The value of a flag that it is started with.
+    pub fn flag(&self, flag: &str) -> &str {
+        let at = self.arguments.iter().position(|it| it == flag);
+        &self.arguments[at.expect("it is started with this flag") + 1]
+    }
+
+    /// Gives a flag another value from the next start on.
+    pub fn set_flag(&mut self, flag: &str, value: &str) {
+        match self.arguments.iter().position(|it| it == flag) {
+            Some(at) => self.arguments[at + 1] = value.to_owned(),
+            None => self.arguments.extend([flag.to_owned(), value.to_owned()]),
+        }
+    }
+
     /// The directory that holds the data directory and the log.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -172,6 +225,11 @@ impl Server {
     /// The same, for a server that may refuse to start: how it ended then; its log says why.
     pub async fn try_restart(&mut self) -> Result<(), ExitStatus> {
         self.launch();
+        self.answer_or_end().await
+    }
+
+    /// Waits until the started server answers a linearizable read, or has ended: how, then.
+    pub async fn answer_or_end(&mut self) -> Result<(), ExitStatus> {
         let begin = Instant::now();
         while let Err(status) = self.answers().await {
             if let Some(ended) = self.ended() {
@@ -191,7 +249,14 @@ impl Server {
     /// Starts the stopped server and waits for nothing.
     pub fn launch(&mut self) {
         self.stop_by("KILL");
-        self.process = Some(self.spawn());
+        let process = self.spawn();
+        self.pid.store(process.id(), Relaxed);
+        self.process = Some(process);
+    }
+
+    /// Whether it was started and not stopped since; it may have ended by itself.
+    pub fn is_started(&self) -> bool {
+        self.process.is_some()
     }
 
     /// How the started server ended by itself, if it did.
@@ -208,6 +273,22 @@ impl Server {
     /// Asks it to end (SIGTERM) and gives its exit status.
     pub fn terminate(&mut self) -> ExitStatus {
         self.stop_by("TERM").expect("the server was running")
+    }
+
+    /// Stops it where it stands (SIGSTOP): its connections stay, and nobody answers on them.
+    pub fn pause(&mut self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on after a pause.
+    pub fn resume(&mut self) {
+        self.signal("CONT");
+    }
+
+    /// Removes all that the stopped server has stored.
+    pub fn wipe(&mut self) {
+        assert!(self.process.is_none(), "only a stopped server is wiped");
+        fs::remove_dir_all(self.directory.path().join("data")).expect("it has a data directory");
     }
 
     /// A connection of its own; connects on first use.
@@ -273,14 +354,11 @@ impl Server {
     }
 
     fn stop_by(&mut self, signal: &str) -> Option<ExitStatus> {
-        let mut process = self.process.take()?;
-        if let Some(ended) = process.try_wait().expect("its state is readable") {
-            return Some(ended);
+        if self.process.is_some() {
+            self.signal(signal);
         }
-        let sent = Command::new("kill")
-            .args(["-s", signal, &process.id().to_string()])
-            .status();
-        sent.expect("kill is part of every system");
+        self.pid.store(0, Relaxed);
+        let mut process = self.process.take()?;
         let begin = Instant::now();
         loop {
             if let Some(status) = process.try_wait().expect("its state is readable") {
@@ -292,6 +370,17 @@ impl Server {
                 self.log()
             );
             thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Sends a signal, unless the server has ended by itself.
+    fn signal(&mut self, signal: &str) {
+        let process = self.process.as_mut().expect("the server was started");
+        if process.try_wait().expect("its state is readable").is_none() {
+            let sent = Command::new("kill")
+                .args(["-s", signal, &process.id().to_string()])
+                .status();
+            sent.expect("kill is part of every system");
         }
     }
 }
@@ -313,15 +402,20 @@ impl Drop for Server {
 }
 
 /// What etcd and Keystead are both started with.
-fn flags(data: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
+fn flags(
+    name: &str,
+    data: &Path,
+    client: SocketAddr,
+    peer: SocketAddr,
+    peer_url: &str,
+) -> Vec<String> {
     let pairs = [
-        ("--name", "default".to_owned()),
+        ("--name", name.to_owned()),
         ("--data-dir", data.display().to_string()),
         ("--listen-client-urls", format!("http://{client}")),
         ("--advertise-client-urls", format!("http://{client}")),
         ("--listen-peer-urls", format!("http://{peer}")),
-        ("--initial-advertise-peer-urls", format!("http://{peer}")),
-        ("--initial-cluster", format!("default=http://{peer}")),
+        ("--initial-advertise-peer-urls", peer_url.to_owned()),
     ];
     pairs
         .into_iter()
@@ -336,9 +430,30 @@ fn temporary_directory() -> TempDir {
         .expect("a temporary directory")
 }
 
-fn free_address() -> SocketAddr {
-    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    probe.local_addr().expect("a bound socket has an address")
+/// A port below those that the kernel gives to outgoing connections: nobody else takes it while the server that has it is down.
+pub(crate) fn free_address() -> SocketAddr {
+    const FIRST: u16 = 12_000;
+    const PORTS: u16 = 18_000;
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin at different ports.
+    let begin = (std::process::id() % u32::from(PORTS)) as u16;
+    loop {
+        let offset = begin
+            .wrapping_mul(37)
+            .wrapping_add(TRIED.fetch_add(1, Relaxed));
+        let address = SocketAddr::from(([127, 0, 0, 1], FIRST + offset % PORTS));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// `None` when it is etcd and there is none.
+fn program(kind: Kind) -> Option<PathBuf> {
+    match kind {
+        Kind::Etcd => oracle("etcd"),
+        Kind::Keystead => Some(keystead()),
+    }
 }
 
 /// One of the programs that tests/oracle/build makes (on the first call of a process); `None` where it cannot.

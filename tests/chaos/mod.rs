@@ -1,0 +1,325 @@
+//! A cluster under faults: kill -9, pauses, partitions and slow links, one after the other, while clients work through all
+//! members. All that the clients were told must be linearizable (`linear`), every watch stream keep the nine rules (`watched`),
+//! and all members hold the same in the end.
+//!
+//! A run is a row of epochs. After each everything is mended, the cluster tells its history, and what clients and watchers
+//! wrote down is judged by it; then the store is compacted up to there while the next epoch runs. `KEYSTEAD_SEED` replays a
+//! run's choices. Real etcd passes too, or the checkers would
+//! ask for what nobody promises.
+
+mod clients;
+mod history;
+mod linear;
+mod nemesis;
+mod sights;
+mod watched;
+mod watchers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{env, thread};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use keystead_proto::etcdserverpb::CompactionRequest;
+use keystead_tests::{Cluster, Kind, Random, Unary};
+use tokio::time::sleep;
+use tonic::transport::Channel;
+
+use clients::Clients;
+use history::{Content, Ending, Op, Operation, Request, Truth};
+use linear::Proven;
+use nemesis::Nemesis;
+use sights::{Count, Sights, installed_snapshots};
+use watched::Told;
+use watchers::Watchers;
+
+use crate::power::disk::LossyDirectory;
+
+/// A run of Keystead has at most so many times its cycles to see everything happen.
+const MORE_CYCLES: u64 = 3;
+/// Cycles before everything is judged.
+const EPOCH_CYCLES: u64 = 15;
+/// A cluster in which nothing goes wrong any more takes a write within this.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
+
+/// Elections within a cycle.
+const TIMING: [&str; 4] = ["--heartbeat-interval", "50", "--election-timeout", "500"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_passes_the_checkers_of_a_cluster_under_faults() {
+    let arguments = [
+        &TIMING[..],
+        &["--snapshot-count", "50", "--snapshot-catchup-entries", "20"],
+    ]
+    .concat();
+    run(Kind::Etcd, 3, &arguments, Nemesis::all_faults()).await;
+}
+
+/// Runs so many cycles, and fails when one of the checkers does, or when it was no run.
+async fn run(kind: Kind, members: usize, arguments: &[&str], cycles: u64) {
+    let seed = number("KEYSTEAD_SEED").unwrap_or_else(|| {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+        clock.expect("the clock is past 1970").as_millis() as u64
+    });
+    let test = thread::current().name().unwrap_or("chaos").to_owned();
+    println!("KEYSTEAD_SEED={seed} cargo test --release -p keystead-tests {test}");
+    let Some(mut cluster) = Cluster::prepare(kind, members, arguments).await else {
+        return;
+    };
+    let disks = if kind == Kind::Keystead {
+        on_lossy_disks(&mut cluster)
+    } else {
+        Vec::new()
+    };
+    let mut random = Random::new(seed);
+    let nemesis = Nemesis::new(Random::new(random.bits()), disks);
+    for member in 0..members {
+        cluster.member(member).launch();
+    }
+    cluster.ready().await;
+    let mut run = Run::new(cluster, nemesis, random, cycles);
+    let mut done = 0;
+    while done < cycles
+        || (kind == Kind::Keystead && done < MORE_CYCLES * cycles && run.missed().is_some())
+    {
+        let epoch = EPOCH_CYCLES.min(cycles - done % cycles);
+        run.epoch(epoch).await;
+        done += epoch;
+    }
+    run.bar.finish_and_clear();
+    println!(
+        "{kind:?}, {done} cycles in {:?}: {:?}",
+        run.clock.elapsed(),
+        run.counts()
+    );
+    let writes = run.sights.writes();
+    assert!(writes > 20 * done, "the load was no load");
+    if kind == Kind::Keystead {
+        assert_eq!(run.missed(), None, "the run proves little");
+    }
+}
+
+/// Puts the data of all members on disks that forget what was not synced when their power goes; none where nothing can be
+/// mounted.
+fn on_lossy_disks(cluster: &mut Cluster) -> Vec<LossyDirectory> {
+    let disks: Option<Vec<_>> = (0..cluster.size())
+        .map(|_| LossyDirectory::mount())
+        .collect();
+    let disks = disks.unwrap_or_default();
+    for (member, disk) in disks.iter().enumerate() {
+        let data = disk.data().display().to_string();
+        cluster.member(member).set_flag("--data-dir", &data);
+    }
+    disks
+}
+
+fn number(name: &str) -> Option<u64> {
+    let given = env::var(name).ok()?;
+    Some(given.parse().expect("it is a number"))
+}
+
+/// A cluster at work, and what was proven of it so far. The cluster is dropped before the disks that it is on.
+struct Run {
+    cluster: Cluster,
+    channels: Vec<Channel>,
+    clock: Instant,
+    random: Random,
+    nemesis: Nemesis,
+    sights: Arc<Sights>,
+    bar: ProgressBar,
+    /// Where the epoch begins, and what is stored there.
+    base: i64,
+    content: Content,
+    /// On the operations' clock.
+    epoch_began: u64,
+    /// Operations of the epoch before whose outcome is still unknown.
+    open: Vec<Operation>,
+    proven: Proven,
+    told: Told,
+    streams: u64,
+}
+
+impl Run {
+    fn new(cluster: Cluster, nemesis: Nemesis, random: Random, cycles: u64) -> Run {
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} left, {msg}");
+        let bar = ProgressBar::new(cycles).with_style(style.expect("the template is right"));
+        Run {
+            channels: (0..cluster.size())
+                .map(|member| cluster.channel(member))
+                .collect(),
+            cluster,
+            clock: Instant::now(),
+            nemesis,
+            random,
+            sights: Sights::new(),
+            bar,
+            // A fresh store.
+            base: 1,
+            content: Content::new(),
+            epoch_began: 0,
+            open: Vec::new(),
+            proven: Proven::default(),
+            told: Told::default(),
+            streams: 0,
+        }
+    }
+
+    async fn epoch(&mut self, cycles: u64) {
+        self.epoch_began = self.clock.elapsed().as_nanos() as u64;
+        let _looking = self.sights.look(&self.channels);
+        let clients = Clients::start(&self.channels, self.clock, &mut self.random, &self.sights);
+        let watchers = Watchers::start(&self.channels, self.base, &mut self.random, &self.sights);
+        let compaction = self.random.below(cycles);
+        for cycle in 0..cycles {
+            if cycle == compaction && self.base > 1 {
+                self.compact().await;
+            }
+            let fault = self.nemesis.cycle(&mut self.cluster, &self.sights).await;
+            self.assert_all_run(fault);
+            self.bar
+                .set_message(format!("{} answered writes", self.sights.writes()));
+            self.bar.inc(1);
+        }
+        let mut operations = std::mem::take(&mut self.open);
+        operations.extend(clients.finish().await);
+        self.cluster.ready().await;
+        let end = self.last_write(&mut operations).await;
+        let streams = watchers.finish(end).await;
+        let truth = self.agreed_history(end).await;
+        self.judge(operations, &streams, &truth);
+        self.cluster.assert_equal().await;
+        self.base = end;
+        self.content = truth.content(end).clone();
+    }
+
+    /// A compaction in the midst of faults; one that fails will be made by the next epoch.
+    async fn compact(&mut self) {
+        let channel = self.random.pick(&self.channels).clone();
+        let compaction = CompactionRequest {
+            revision: self.base,
+            physical: false,
+        };
+        tokio::spawn(async move { compaction.send(channel).await.ok() });
+    }
+
+    fn assert_all_run(&mut self, fault: nemesis::Fault) {
+        for member in 0..self.cluster.size() {
+            let server = self.cluster.member(member);
+            if let Some(ended) = server.ended() {
+                panic!("after {fault:?} member {member} ended by itself ({ended})");
+            }
+        }
+    }
+
+    /// Writes until a write is answered; gives its revision. All that was answered before is at a lower one.
+    async fn last_write(&self, operations: &mut Vec<Operation>) -> i64 {
+        let begin = Instant::now();
+        for attempt in 0.. {
+            let request = Request::Alone(Op::Put {
+                key: "k/1".into(),
+                value: format!("end-{}-{attempt}", self.base).into(),
+            });
+            let member = attempt % self.channels.len();
+            let called = self.clock.elapsed().as_nanos() as u64;
+            let sent = clients::send(&request, self.channels[member].clone()).await;
+            let ending = match &sent {
+                Ok(answer) => Ending::Answered(answer.clone()),
+                Err(_) => Ending::Unknown,
+            };
+            operations.push(Operation {
+                client: usize::MAX,
+                member,
+                called,
+                returned: self.clock.elapsed().as_nanos() as u64,
+                request,
+                ending,
+            });
+            match sent {
+                Ok(answer) => return answer.revision,
+                Err(status) => assert!(
+                    begin.elapsed() < RECOVERY_LIMIT,
+                    "all is mended, and no write is taken: {status}"
+                ),
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        unreachable!("the attempts never end")
+    }
+
+    /// The history up to `end`, which every member must tell alike.
+    async fn agreed_history(&self, end: i64) -> Truth {
+        let mut told = Vec::new();
+        for channel in &self.channels {
+            told.push(watchers::history(channel.clone(), self.base, end).await);
+        }
+        for (member, events) in told.iter().enumerate() {
+            let apart = events
+                .iter()
+                .zip(&told[0])
+                .find(|(one, other)| one != other);
+            assert_eq!(
+                apart, None,
+                "members {member} and 0 tell different histories"
+            );
+            assert_eq!(
+                events.len(),
+                told[0].len(),
+                "member {member} tells another history"
+            );
+        }
+        Truth::new(self.base, self.content.clone(), &told[0])
+            .unwrap_or_else(|wrong| panic!("the members tell no possible history: {wrong}"))
+    }
+
+    fn judge(&mut self, operations: Vec<Operation>, streams: &[watched::Stream], truth: &Truth) {
+        let proven = linear::check(&operations, truth)
+            .unwrap_or_else(|wrong| panic!("not linearizable: {wrong}"));
+        self.proven.writes += proven.writes;
+        self.proven.reads += proven.reads;
+        self.proven.serializable_reads += proven.serializable_reads;
+        self.proven.unknown_done += proven.unknown_done;
+        self.open = proven
+            .open
+            .iter()
+            .map(|index| operations[*index].clone())
+            // What was called before this epoch and is still open happens no more.
+            .filter(|operation| operation.called >= self.epoch_began)
+            .collect();
+        for stream in streams {
+            let told = watched::check(stream, truth)
+                .unwrap_or_else(|wrong| panic!("{:?}: {wrong}", stream.asked));
+            self.told.events += told.events;
+            self.told.progress += told.progress;
+        }
+        self.streams += streams.len() as u64;
+    }
+
+    /// What has not happened yet.
+    fn missed(&self) -> Option<&'static str> {
+        let counts = self.counts().into_iter();
+        counts
+            .filter(|Count(_, count)| *count == 0)
+            .map(|Count(name, _)| name)
+            .next()
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        let snapshots = self.cluster.members().iter().map(installed_snapshots);
+        let mut counts = self.sights.counts();
+        counts.extend(self.nemesis.counts());
+        counts.extend([
+            Count("snapshots installed", snapshots.sum()),
+            Count("writes in their place", self.proven.writes),
+            Count("reads in their place", self.proven.reads),
+            Count(
+                "serializable reads in their place",
+                self.proven.serializable_reads,
+            ),
+            Count("unknown writes that happened", self.proven.unknown_done),
+            Count("watch streams", self.streams),
+            Count("events told", self.told.events),
+            Count("progress told", self.told.progress),
+        ]);
+        counts
+    }
+}

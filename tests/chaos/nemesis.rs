@@ -1,0 +1,292 @@
+//! What goes wrong: members die, stand still or lose each other, one fault after another, chosen by a seed.
+
+use std::time::Duration;
+
+use keystead_proto::etcdserverpb::MoveLeaderRequest;
+use keystead_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use keystead_tests::{Cluster, Kind, Link, Random};
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::sights::{Count, Sights};
+use crate::power::disk::LossyDirectory;
+
+/// So many writes a killed member misses when it is to be left behind.
+const MISSED_WRITES: u64 = 250;
+/// And it is waited for no longer than this.
+const MISSING_LIMIT: Duration = Duration::from_secs(4);
+
+/// One thing that goes wrong, and is mended again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    KillOne,
+    KillAll,
+    /// The power of one member goes, and with it what its disk was not told to keep.
+    CutPower,
+    /// The same for all at the same moment.
+    CutAllPower,
+    /// Down for so long that it is left far behind.
+    LeaveBehind,
+    /// Asked to end, and started again.
+    Restart,
+    Pause,
+    /// Packets to and from one member are dropped.
+    Isolate,
+    /// Connections to and from one member break and are refused.
+    Unplug,
+    /// One member hears nothing.
+    Deafen,
+    /// Nothing that one member says arrives.
+    Mute,
+    /// Two members lose each other, and both keep the others.
+    CutOne,
+    /// What is sent is lost, every connection of one member breaks later.
+    Swallow,
+    Slow,
+    /// One member is cut off and found again every 100 ms.
+    Flap,
+    MoveLeader,
+}
+
+/// All of them but those of the power, which need disks that can lose something.
+const FAULTS: [Fault; 14] = [
+    Fault::KillOne,
+    Fault::KillAll,
+    Fault::LeaveBehind,
+    Fault::Restart,
+    Fault::Pause,
+    Fault::Isolate,
+    Fault::Unplug,
+    Fault::Deafen,
+    Fault::Mute,
+    Fault::CutOne,
+    Fault::Swallow,
+    Fault::Slow,
+    Fault::Flap,
+    Fault::MoveLeader,
+];
+
+/// Takes one fault after the other, each as often as the others, in an order of chance.
+pub struct Nemesis {
+    random: Random,
+    /// Where the members keep their data, one each; none on disks that lose nothing.
+    disks: Vec<LossyDirectory>,
+    /// What the directory of each member looked like when it was last dead.
+    files: Vec<keystead_tests::Sights>,
+    /// What is still to come before each fault comes again.
+    deck: Vec<Fault>,
+    kills: u64,
+    power_cuts: u64,
+    pauses: u64,
+    partitions: u64,
+    transfers: u64,
+}
+
+impl Nemesis {
+    /// For members that keep their data on these disks, or on others.
+    pub fn new(random: Random, disks: Vec<LossyDirectory>) -> Nemesis {
+        Nemesis {
+            random,
+            disks,
+            files: Vec::new(),
+            deck: Vec::new(),
+            kills: 0,
+            power_cuts: 0,
+            pauses: 0,
+            partitions: 0,
+            transfers: 0,
+        }
+    }
+
+    /// So many cycles let every fault happen at least once, where disks lose nothing.
+    pub fn all_faults() -> u64 {
+        FAULTS.len() as u64
+    }
+
+    /// Everything that was counted, by name.
+    pub fn counts(&self) -> Vec<Count> {
+        let mut counts = vec![
+            Count("members killed", self.kills),
+            Count("members paused", self.pauses),
+            Count("partitions", self.partitions),
+            Count("leaders moved", self.transfers),
+        ];
+        if !self.disks.is_empty() {
+            counts.push(Count("power cuts", self.power_cuts));
+        }
+        // The same five for every member.
+        for (number, (name, _)) in self
+            .files
+            .first()
+            .iter()
+            .flat_map(|it| it.counts())
+            .enumerate()
+        {
+            let sum = self.files.iter().map(|it| it.counts()[number].1).sum();
+            counts.push(Count(name, sum));
+        }
+        counts.retain(|Count(name, _)| *name != "defragmentations");
+        counts
+    }
+
+    /// Lets one fault happen, mends it and lets the cluster work for a moment. Gives the fault.
+    pub async fn cycle(&mut self, cluster: &mut Cluster, sights: &Sights) -> Fault {
+        let fault = self.next_fault();
+        let victim = self.victim(cluster, sights);
+        match fault {
+            Fault::KillOne => {
+                self.kill(cluster, victim);
+                self.hold().await;
+                cluster.member(victim).launch();
+            }
+            Fault::KillAll | Fault::CutAllPower => {
+                self.end_all(cluster, fault == Fault::CutAllPower).await;
+            }
+            Fault::CutPower => {
+                self.kill(cluster, victim);
+                self.cut_power(victim);
+                self.hold().await;
+                cluster.member(victim).launch();
+            }
+            Fault::LeaveBehind => self.leave_behind(cluster, sights).await,
+            Fault::Restart => {
+                block_in_place(|| cluster.member(victim).terminate());
+                cluster.member(victim).launch();
+            }
+            Fault::Pause => {
+                self.pauses += 1;
+                cluster.member(victim).pause();
+                self.hold().await;
+                cluster.member(victim).resume();
+            }
+            Fault::Slow => {
+                let delay = Duration::from_millis(20 + self.random.below(180));
+                cluster.network().isolate(victim, Link::Slow(delay));
+                self.hold().await;
+            }
+            Fault::Flap => self.flap(cluster, victim).await,
+            Fault::MoveLeader => self.move_leader(cluster, sights).await,
+            _ => {
+                self.partition(cluster, fault, victim);
+                self.hold().await;
+            }
+        }
+        cluster.network().heal();
+        sleep(Duration::from_millis(200 + self.random.below(600))).await;
+        fault
+    }
+
+    fn next_fault(&mut self) -> Fault {
+        if self.deck.is_empty() {
+            self.deck = FAULTS.to_vec();
+            if !self.disks.is_empty() {
+                self.deck.extend([Fault::CutPower, Fault::CutAllPower]);
+            }
+        }
+        let chosen = self.random.below(self.deck.len() as u64) as usize;
+        self.deck.swap_remove(chosen)
+    }
+
+    /// Any member, the leader more often than the others.
+    fn victim(&mut self, cluster: &Cluster, sights: &Sights) -> usize {
+        let any = self.random.below(cluster.size() as u64) as usize;
+        match sights.leader() {
+            Some(leader) if self.random.one_in(2) => leader,
+            _ => any,
+        }
+    }
+
+    /// Long enough for an election, or too short for one.
+    async fn hold(&mut self) {
+        sleep(Duration::from_millis(200 + self.random.below(1600))).await;
+    }
+
+    fn kill(&mut self, cluster: &mut Cluster, member: usize) {
+        self.kills += 1;
+        block_in_place(|| cluster.member(member).kill());
+        if cluster.kind() == Kind::Keystead {
+            self.files.resize_with(cluster.size(), Default::default);
+            let data = cluster.member(member).flag("--data-dir").to_owned();
+            self.files[member].look(data.as_ref());
+        }
+    }
+
+    fn cut_power(&mut self, member: usize) {
+        self.power_cuts += 1;
+        let seed = self.random.bits();
+        block_in_place(|| self.disks[member].cut(seed));
+    }
+
+    async fn end_all(&mut self, cluster: &mut Cluster, by_power: bool) {
+        for member in 0..cluster.size() {
+            self.kill(cluster, member);
+        }
+        for member in (0..cluster.size()).filter(|_| by_power) {
+            self.cut_power(member);
+        }
+        let first = self.random.below(cluster.size() as u64) as usize;
+        for next in 0..cluster.size() {
+            let member = (first + next) % cluster.size();
+            cluster.member(member).launch();
+            sleep(Duration::from_millis(self.random.below(200))).await;
+        }
+    }
+
+    async fn leave_behind(&mut self, cluster: &mut Cluster, sights: &Sights) {
+        let mut member = self.random.below(cluster.size() as u64) as usize;
+        if sights.leader() == Some(member) {
+            member = (member + 1) % cluster.size();
+        }
+        self.kill(cluster, member);
+        let (begin, enough) = (Instant::now(), sights.writes() + MISSED_WRITES);
+        while sights.writes() < enough && begin.elapsed() < MISSING_LIMIT {
+            sleep(Duration::from_millis(10)).await;
+        }
+        cluster.member(member).launch();
+    }
+
+    fn partition(&mut self, cluster: &Cluster, fault: Fault, victim: usize) {
+        self.partitions += 1;
+        let network = cluster.network();
+        let others = (0..cluster.size()).filter(|other| *other != victim);
+        match fault {
+            Fault::Isolate => network.isolate(victim, Link::Hold),
+            Fault::Unplug => network.isolate(victim, Link::Refuse),
+            Fault::Swallow => network.isolate(victim, Link::Swallow),
+            Fault::Deafen => others.for_each(|other| network.set(other, victim, Link::Hold)),
+            Fault::Mute => others.for_each(|other| network.set(victim, other, Link::Hold)),
+            _ => {
+                let other = (victim + 1) % cluster.size();
+                network.set_between(victim, other, Link::Hold);
+            }
+        }
+    }
+
+    async fn flap(&mut self, cluster: &Cluster, victim: usize) {
+        self.partitions += 1;
+        for _ in 0..4 {
+            let link = *self.random.pick(&[Link::Hold, Link::Refuse, Link::Swallow]);
+            cluster.network().isolate(victim, link);
+            sleep(Duration::from_millis(100)).await;
+            cluster.network().heal();
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A transfer that fails, since the leader has just changed or the target is behind, is none.
+    async fn move_leader(&mut self, cluster: &Cluster, sights: &Sights) {
+        let Some(leader) = sights.leader() else {
+            return;
+        };
+        let step = 1 + self.random.below(cluster.size() as u64 - 1) as usize;
+        let Ok(target) = cluster.status((leader + step) % cluster.size()).await else {
+            return;
+        };
+        let request = MoveLeaderRequest {
+            target_id: target.header.map_or(0, |it| it.member_id),
+        };
+        let mut client = MaintenanceClient::new(cluster.channel(leader));
+        let moved = timeout(Duration::from_secs(3), client.move_leader(request)).await;
+        self.transfers += u64::from(matches!(moved, Ok(Ok(_))));
+    }
+}

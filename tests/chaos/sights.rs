@@ -1,0 +1,140 @@
+//! What a run has seen happen, so that one in which too little happened can fail.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use keystead_proto::etcdserverpb::StatusRequest;
+use keystead_tests::{Kind, Server, Unary};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tonic::transport::Channel;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const LOOK_LIMIT: Duration = Duration::from_millis(300);
+/// No member leads.
+const NOBODY: usize = usize::MAX;
+
+/// Counted while a run goes on, by everybody who sees something.
+pub struct Sights {
+    leader: AtomicUsize,
+    /// The leader of each term that had one.
+    terms: Mutex<BTreeMap<u64, usize>>,
+    writes: AtomicU64,
+    writes_through_followers: AtomicU64,
+    streams_ended: AtomicU64,
+    streams_without_leader: AtomicU64,
+}
+
+impl Sights {
+    /// Nothing yet.
+    pub fn new() -> Arc<Sights> {
+        Arc::new(Sights {
+            leader: AtomicUsize::new(NOBODY),
+            terms: Mutex::default(),
+            writes: AtomicU64::new(0),
+            writes_through_followers: AtomicU64::new(0),
+            streams_ended: AtomicU64::new(0),
+            streams_without_leader: AtomicU64::new(0),
+        })
+    }
+
+    /// A write was answered by this member.
+    pub fn saw_write(&self, member: usize) {
+        let leader = self.leader.load(Relaxed);
+        let through_follower = leader != NOBODY && leader != member;
+        self.writes.fetch_add(1, Relaxed);
+        self.writes_through_followers
+            .fetch_add(through_follower.into(), Relaxed);
+    }
+
+    /// A watch stream was ended by its member.
+    pub fn saw_stream_end(&self, no_leader: bool) {
+        self.streams_ended.fetch_add(1, Relaxed);
+        self.streams_without_leader
+            .fetch_add(no_leader.into(), Relaxed);
+    }
+
+    /// Writes that were answered so far.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Relaxed)
+    }
+
+    /// Who leads, as far as is known.
+    pub fn leader(&self) -> Option<usize> {
+        Some(self.leader.load(Relaxed)).filter(|leader| *leader != NOBODY)
+    }
+
+    /// Looks at all members all the time, until the tasks are dropped.
+    pub fn look(self: &Arc<Sights>, channels: &[Channel]) -> JoinSet<()> {
+        let mut looking = JoinSet::new();
+        for (member, channel) in channels.iter().enumerate() {
+            looking.spawn(self.clone().look_at(member, channel.clone()));
+        }
+        looking
+    }
+
+    async fn look_at(self: Arc<Sights>, member: usize, channel: Channel) {
+        loop {
+            let status = timeout(LOOK_LIMIT, StatusRequest {}.send(channel.clone())).await;
+            if let Ok(Ok(status)) = status
+                && status
+                    .header
+                    .is_some_and(|it| it.member_id == status.leader)
+            {
+                self.saw_leader(status.raft_term, member);
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// A member says that it leads. An older leader may not know yet that it does no more.
+    fn saw_leader(&self, term: u64, member: usize) {
+        let mut terms = self.terms.lock().expect("nobody panics with it");
+        terms.insert(term, member);
+        let newest = terms.last_key_value().map(|(_, member)| *member);
+        self.leader.store(newest.unwrap_or(NOBODY), Relaxed);
+    }
+
+    /// Everything that was counted, by name.
+    pub fn counts(&self) -> Vec<Count> {
+        let terms = self.terms.lock().expect("nobody panics with it");
+        vec![
+            Count("answered writes", self.writes()),
+            Count(
+                "of them through followers",
+                self.writes_through_followers.load(Relaxed),
+            ),
+            Count("terms with a leader", terms.len() as u64),
+            Count(
+                "watch streams ended by members",
+                self.streams_ended.load(Relaxed),
+            ),
+            Count(
+                "of them for want of a leader",
+                self.streams_without_leader.load(Relaxed),
+            ),
+        ]
+    }
+}
+
+/// How often something happened.
+#[derive(Clone, Copy)]
+pub struct Count(pub &'static str, pub u64);
+
+impl fmt::Debug for Count {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.1, self.0)
+    }
+}
+
+/// How often a member has installed a snapshot of another, by its log.
+pub fn installed_snapshots(server: &Server) -> u64 {
+    let line = match server.kind() {
+        Kind::Etcd => "applied snapshot",
+        Kind::Keystead => "installed a snapshot",
+    };
+    server.log().matches(line).count() as u64
+}
