@@ -23,23 +23,35 @@ pub(crate) const FILE_ASIDE: &str = "index.new";
 
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// A checkpoint is worth writing for an eighth of all rows: a start reads rows about as fast as eight times as many keys
+/// of a checkpoint, and a row is written to a checkpoint for a twentieth of what its put took.
+const ROWS_SHARE: u64 = 8;
+
 /// The checkpoints that the flusher knows of.
 #[derive(Default)]
 pub(crate) struct Checkpoints {
     /// The cut of the one in place; 0 for none.
     placed: i64,
     aside: Option<Aside>,
+    /// Rows of the history that are not in the last one written, as far as it is known.
+    rows_since: u64,
     /// There was no space for one that compaction at this revision asked for: it goes on without.
     no_space_at: Option<i64>,
 }
 
 impl Checkpoints {
-    /// With the checkpoint of `cut` in place; 0 for none.
-    pub(crate) fn with(cut: i64) -> Self {
+    /// With the checkpoint of `cut` in place (0 for none), and so many rows in the history behind it.
+    pub(crate) fn with(cut: i64, rows_since: u64) -> Self {
         Self {
             placed: cut,
+            rows_since,
             ..Self::default()
         }
+    }
+
+    /// A flush wrote rows.
+    pub(crate) fn add_rows(&mut self, rows: u64) {
+        self.rows_since += rows;
     }
 }
 
@@ -66,7 +78,14 @@ impl Flusher {
     /// a failed flush, the member may go on.
     pub fn checkpoint(&mut self) -> Result<Checkpointed, FlushError> {
         let cut = self.durable.revision;
+        if self.checkpoints.placed == cut {
+            return Ok(Checkpointed {
+                revision: cut,
+                placed: true,
+            });
+        }
         self.checkpoints.aside = None;
+        self.checkpoints.rows_since = 0;
         let needs = self.write_aside(cut)?;
         self.checkpoints.aside = Some(Aside { cut, needs });
         let placed = self.place_checkpoint()?;
@@ -75,6 +94,16 @@ impl Flusher {
             revision: cut,
             placed,
         })
+    }
+
+    /// Whether a start would read so many rows of the history that a checkpoint is worth writing now.
+    ///
+    /// # Errors
+    /// [`FlushError::Storage`].
+    pub fn checkpoint_is_due(&self) -> Result<bool, FlushError> {
+        let rows = self.checkpoints.rows_since;
+        Ok(rows >= self.shared.options.checkpoint_min_rows
+            && rows >= self.env().snapshot()?.rows()? / ROWS_SHARE)
     }
 
     /// Writes the index as of `cut`. Gives the newest revision that the index held then.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counts since the store was opened. Monotone; read them with [`Store::counters`](crate::Store::counters).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Rows of the history that the start read, for want of a checkpoint of the index that has them.
+    pub rows_read_at_start: u64,
     /// Flush transactions committed.
     pub flushes: u64,
     /// Rows flushed.
@@ -24,6 +26,7 @@ pub struct Counters {
 /// The counts while they are counted.
 #[derive(Default)]
 pub(crate) struct Tally {
+    rows_read_at_start: u64,
     pub flushes: AtomicU64,
     pub rows_flushed: AtomicU64,
     pub compact_steps: AtomicU64,
@@ -34,6 +37,14 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// The counts of a store whose start read so many rows.
+    pub(crate) fn after_reading(rows: u64) -> Self {
+        Self {
+            rows_read_at_start: rows,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Ordering::Relaxed);
     }
@@ -41,6 +52,7 @@ impl Tally {
     pub(crate) fn read(&self) -> Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
+            rows_read_at_start: self.rows_read_at_start,
             flushes: read(&self.flushes),
             rows_flushed: read(&self.rows_flushed),
             compact_steps: read(&self.compact_steps),

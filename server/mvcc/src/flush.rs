@@ -99,7 +99,9 @@ impl Flusher {
             let Some(last) = batch.last().cloned() else {
                 break;
             };
-            flushed.rows += self.twice(|flusher| flusher.write(&batch, &last))?;
+            let rows = self.twice(|flusher| flusher.write(&batch, &last))?;
+            self.checkpoints.add_rows(rows);
+            flushed.rows += rows;
             flushed.bytes += batch.iter().map(|entry| entry.cost() as u64).sum::<u64>();
             self.publish(batch.len());
             self.trim_ring();

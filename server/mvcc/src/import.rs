@@ -74,6 +74,7 @@ impl Flusher {
         old.env.retire();
         self.retired.push(old.env.clone());
         self.adopt(durable);
+        self.checkpoints.add_rows(env.snapshot()?.rows()?);
         self.measure(&env)?;
         Ok(())
     }
@@ -114,14 +115,13 @@ impl Import {
         };
         self.write(tables, &durable)?;
         sync_dir(self.env.dir())?;
-        let (index, _) = build_index(None, &self.env.snapshot()?, &durable)?;
+        let built = build_index(None, &self.env.snapshot()?, &durable)?;
         let opened = assemble(
             &self.dir,
             &self.options,
             self.env.clone(),
-            index,
+            built,
             durable.clone(),
-            0,
         );
         Ok(Imported {
             env: self.env,

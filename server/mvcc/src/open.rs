@@ -109,17 +109,16 @@ impl Store {
         let env = Arc::new(Environment::open(dir, number, options).map_err(failed)?);
         let snapshot = env.snapshot().map_err(failed)?;
         let durable = durable_facts(dir, &snapshot)?;
-        let (index, placed) =
-            build_index(Some(dir), &snapshot, &durable).map_err(|error| match error {
-                ReadError::Corrupt(damage) => OpenError::CorruptRow {
-                    dir: dir.to_owned(),
-                    damage,
-                },
-                ReadError::Storage(error) => failed(error),
-                ReadError::Compacted | ReadError::Future => OpenError::CorruptMeta(dir.to_owned()),
-            })?;
+        let built = build_index(Some(dir), &snapshot, &durable).map_err(|error| match error {
+            ReadError::Corrupt(damage) => OpenError::CorruptRow {
+                dir: dir.to_owned(),
+                damage,
+            },
+            ReadError::Storage(error) => failed(error),
+            ReadError::Compacted | ReadError::Future => OpenError::CorruptMeta(dir.to_owned()),
+        })?;
         drop(snapshot);
-        let opened = assemble(dir, options, env, index, durable, placed);
+        let opened = assemble(dir, options, env, built, durable);
         opened
             .flusher
             .measure(&opened.flusher.env())
@@ -159,12 +158,21 @@ fn durable_facts(dir: &Path, snapshot: &Snapshot) -> Result<Durable, OpenError> 
     }
 }
 
-/// The index, and the cut of the checkpoint it was built from (0 for none).
+/// The index, and what it was built from.
+pub(crate) struct Built {
+    index: Index,
+    /// The cut of the checkpoint; 0 for none.
+    cut: i64,
+    /// Rows of the history.
+    rows: u64,
+}
+
+/// Builds the index from the checkpoint in `dir`, if there is one, and the rows behind it.
 pub(crate) fn build_index(
     dir: Option<&Path>,
     snapshot: &Snapshot,
     durable: &Durable,
-) -> Result<(Index, i64), ReadError> {
+) -> Result<Built, ReadError> {
     let (mut index, cut) = dir
         .and_then(|dir| checkpoint::read(dir, durable))
         .unwrap_or_else(|| (Index::new(), 0));
@@ -195,7 +203,7 @@ pub(crate) fn build_index(
         }
         .into());
     }
-    Ok((index, cut))
+    Ok(Built { index, cut, rows })
 }
 
 /// The faces of a store over `env`, whose facts and index were read.
@@ -203,10 +211,10 @@ pub(crate) fn assemble(
     dir: &Path,
     options: &Options,
     env: Arc<Environment>,
-    index: Index,
+    built: Built,
     durable: Durable,
-    placed: i64,
 ) -> Opened {
+    let Built { index, cut, rows } = built;
     let last_env = env.number();
     let state = State {
         index,
@@ -222,7 +230,7 @@ pub(crate) fn assemble(
         state: RwLock::new(state),
         dir: dir.to_owned(),
         options: options.clone(),
-        tally: Tally::default(),
+        tally: Tally::after_reading(rows),
         holds: Arc::new(Holds::default()),
         kept_hashes: KeptHashes::default(),
         physically_compacted: durable.physically_compacted.into(),
@@ -230,7 +238,7 @@ pub(crate) fn assemble(
         in_use_bytes: 0.into(),
     });
     let (applied, position) = (durable.applied.clone(), durable.position);
-    let checkpoints = Checkpoints::with(placed);
+    let checkpoints = Checkpoints::with(cut, rows);
     Opened {
         store: Store(shared.clone()),
         writer: Writer::new(shared.clone()),

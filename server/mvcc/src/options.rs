@@ -18,7 +18,7 @@ pub struct Options {
     pub max_readers: u32,
     /// An export that holds physical compaction is ended when this many revisions wait for it.
     pub held_revisions: i64,
-    /// With fewer rows than this the history is read faster than a checkpoint is worth writing.
+    /// With fewer rows than this behind a checkpoint the history is read faster than another is worth writing.
     pub checkpoint_min_rows: u64,
 }
 

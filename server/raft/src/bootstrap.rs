@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use keystead_mvcc::{self as mvcc, Store};
 use keystead_state::{Reader, State};
@@ -117,19 +118,30 @@ fn open_parts(config: &Config) -> Result<Parts, StartError> {
         wal::Disk::open(&wal_dir(config, &data_dir)?)
             .map_err(|source| data_dir.failed("open wal", source))?,
     );
-    let options = wal::Options {
+    let log_options = wal::Options {
         segment_bytes: config.wal_segment_bytes,
         ..wal::Options::default()
     };
-    let (wal, mut recovered) = Wal::open(files, options)?;
-    let options = mvcc::Options {
+    let store_options = mvcc::Options {
         ring_bytes: config.ring_bytes,
         compact_step_rows: config.compaction_batch,
         map_bytes: config.map_bytes,
         reserve_bytes: config.flush_reserve_bytes(),
         ..mvcc::Options::default()
     };
-    let opened = Store::open(&data_dir.store(), &options)?;
+    let (log, opened) = thread::scope(|scope| {
+        // Both are read for about as long, on a core each.
+        let reading = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn_scoped(scope, || Wal::open(files, log_options))?;
+        let opened = Store::open(&data_dir.store(), &store_options);
+        let log = reading
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((log, opened))
+    })
+    .map_err(StartError::Thread)?;
+    let ((wal, mut recovered), opened) = (log?, opened?);
     let note = opened.applied.map(Note::decode).transpose()?;
     are_of_one_piece(&wal, opened.position, note.as_ref()).map_err(StartError::Apart)?;
     if config.force_new_cluster {

@@ -272,6 +272,8 @@ impl Task {
                     thread::sleep(spacing.saturating_sub(self.last_try.elapsed()));
                     self.shared.due.store(false, Ordering::Release);
                     self.flush_and_report();
+                    // Under load the next one is here already.
+                    self.tend();
                 }
                 Ok(Command::Flush(answer)) => {
                     let flushed = self.flush();
@@ -318,7 +320,7 @@ impl Task {
         if self.next_step.is_some_and(|step| step <= Instant::now()) {
             self.compact_step();
         }
-        if self.checkpointed.elapsed() >= self.checkpoint_interval {
+        if self.checkpointed.elapsed() >= self.checkpoint_interval || self.start_would_be_slow() {
             self.checkpoint();
         }
     }
@@ -425,6 +427,13 @@ impl Task {
         self.flushed = note.last.map_or(0, |last| position_after(last.index));
         *self.shared.last_flush.lock() = Some(note);
         Ok(())
+    }
+
+    fn start_would_be_slow(&self) -> bool {
+        self.flusher.checkpoint_is_due().unwrap_or_else(|error| {
+            tracing::debug!(%error, "the rows of the store can't be counted");
+            false
+        })
     }
 
     fn checkpoint(&mut self) {

@@ -93,6 +93,38 @@ fn a_checkpoint_waits_until_what_it_saw_is_durable() {
 }
 
 #[test]
+fn a_start_reads_few_rows_wherever_the_store_was_left() {
+    let mut bench = Bench::new(tiny());
+    for rows in 1..=80 {
+        bench.put(&format!("key{rows}"), "value");
+        bench.flush(0);
+        if bench.flusher.checkpoint_is_due().expect("counted") {
+            assert!(bench.flusher.checkpoint().expect("written").placed);
+        }
+        bench = bench.crash();
+        let read = bench.store.counters().rows_read_at_start;
+        let bound = bench.options.checkpoint_min_rows.max(rows / 8);
+        assert!(read < bound, "{read} of {rows} rows were read");
+    }
+    bench.check();
+}
+
+#[test]
+fn a_start_that_had_no_checkpoint_wants_one_and_writes_it_once() {
+    let bench = filled(tiny());
+    let mut bench = bench.crash();
+    assert!(bench.flusher.checkpoint_is_due().expect("counted"));
+    for _ in 0..2 {
+        assert!(bench.flusher.checkpoint().expect("written").placed);
+        assert!(!bench.flusher.checkpoint_is_due().expect("counted"));
+        assert_eq!(bench.store.counters().checkpoints, 1);
+    }
+    let bench = bench.crash();
+    assert_eq!(bench.store.counters().rows_read_at_start, 0);
+    bench.check();
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let mut bench = filled(tiny());
     bench.flusher.checkpoint().expect("written");
