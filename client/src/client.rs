@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::namespace::Namespace;
 use crate::options::{CallOptions, ConnectOptions};
 use crate::session::shared::Sessions;
+use crate::txn::once::Slots;
 use crate::watch::line::Lines;
 
 /// A client of one cluster. A clone is the same client: it costs two reference counts and shares the connection.
@@ -37,6 +38,7 @@ pub struct Client {
     call: CallOptions,
     sessions: Arc<Sessions>,
     watches: Arc<Lines>,
+    slots: Arc<Slots>,
 }
 
 impl Client {
@@ -59,6 +61,7 @@ impl Client {
         Ok(Client {
             sessions: Arc::new(Sessions::new(channel.clone(), options.call)),
             watches: Arc::new(Lines::new(&channel, &options)),
+            slots: Arc::default(),
             channel,
             namespace: Arc::new(Namespace::new(options.namespace.clone())),
             call: options.call,
@@ -132,6 +135,11 @@ impl Client {
     /// The streams that its watches share.
     pub(crate) fn watches(&self) -> &Lines {
         &self.watches
+    }
+
+    /// What remembers which transactions have run.
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// What stands before every key.

@@ -58,6 +58,8 @@
 //! or `Unknown`. The client itself sends again only what surely did not run, until the deadline; so what comes back as `Unknown` was
 //! sent once.
 //!
+//! A transaction that has to run exactly once, whatever breaks, is run by [`Client::once`]: it is sent again, and cannot be done twice.
+//!
 //! # When a watch is cut off
 //!
 //! A [`Watcher`] says so ([`Notice::Disconnected`]), connects again and goes on after the last change that it handed out. When the history
@@ -123,6 +125,7 @@ pub use recipes::semaphore::Semaphore;
 pub use session::Session;
 pub use session::tenure::{Loss, SessionState};
 pub use txn::compare::{Compare, Operand, Relation};
+pub use txn::once::{Once, OnceResult};
 pub use txn::stm::{Isolation, Stm};
 pub use txn::{Op, OpResult, Txn, TxnResult};
 pub use watch::notice::{Event, EventKind, Lag, Notice, ResetCause};

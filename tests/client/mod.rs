@@ -11,6 +11,7 @@ mod kv;
 mod lock;
 mod maintenance;
 mod namespace;
+mod once;
 mod pause;
 mod recipes;
 mod relay;

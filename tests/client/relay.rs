@@ -16,6 +16,8 @@ pub enum Mode {
     Open,
     /// They are taken and never come out, and nobody is told: a black hole.
     Swallow,
+    /// What the client says passes; what the member answers is taken and never comes out.
+    Deafen,
     /// Connections are closed, the new ones too.
     Cut,
 }
@@ -24,6 +26,8 @@ pub enum Mode {
 pub struct Relay {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
+    /// Counts.
+    breaks: watch::Sender<u64>,
     accepting: AbortHandle,
 }
 
@@ -33,17 +37,27 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (mode, modes) = watch::channel(Mode::Open);
+        let breaks = watch::Sender::new(0);
+        let breaking = breaks.clone();
         let accepting = tokio::spawn(async move {
             // When this task is aborted its connections are, too.
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                connections.spawn(carry_connection(socket, target, modes.clone()));
+                let carried = carry_connection(socket, target, modes.clone());
+                let mut breaks = breaking.subscribe();
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = carried => {}
+                        _ = breaks.changed() => {}
+                    }
+                });
                 while connections.try_join_next().is_some() {}
             }
         });
         Relay {
             address,
             mode,
+            breaks,
             accepting: accepting.abort_handle(),
         }
     }
@@ -56,6 +70,11 @@ impl Relay {
     /// From now on, for the connections that are open too.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    /// Closes every connection that is open, once.
+    pub fn break_connections(&self) {
+        self.breaks.send_modify(|count| *count += 1);
     }
 }
 
@@ -76,8 +95,8 @@ async fn carry_connection(near: TcpStream, target: SocketAddr, modes: watch::Rec
         }
         let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
         tokio::select! {
-            () = carry(near_in, far_out, &modes) => {}
-            () = carry(far_in, near_out, &modes) => {}
+            () = carry(near_in, far_out, &modes, &[Mode::Swallow]) => {}
+            () = carry(far_in, near_out, &modes, &[Mode::Swallow, Mode::Deafen]) => {}
         }
     };
     tokio::select! {
@@ -86,12 +105,17 @@ async fn carry_connection(near: TcpStream, target: SocketAddr, modes: watch::Rec
     }
 }
 
-/// Carries until either side is closed.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, modes: &watch::Receiver<Mode>) {
+/// Carries until either side is closed, but nothing in one of the modes that swallow.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    modes: &watch::Receiver<Mode>,
+    swallowing: &[Mode],
+) {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
-        if *modes.borrow() == Mode::Swallow {
+        if swallowing.contains(&modes.borrow()) {
             // Even its end is swallowed: the other side hears nothing.
             if read == 0 {
                 std::future::pending::<()>().await;

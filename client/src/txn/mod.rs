@@ -1,6 +1,7 @@
 //! Transactions: compares, then one of two lists of operations, all at one revision.
 
 pub(crate) mod compare;
+pub(crate) mod once;
 pub(crate) mod stm;
 
 use keystead_proto::etcdserverpb::request_op::Request;
