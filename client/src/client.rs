@@ -77,6 +77,7 @@ impl Client {
     pub fn at(&self, endpoint: impl Into<String>) -> Result<Client> {
         let connect = ConnectOptions {
             endpoints: vec![endpoint.into()],
+            sync_interval: None,
             ..ConnectOptions::clone(&self.connect)
         };
         Ok(Client {
@@ -84,6 +85,15 @@ impl Client {
             call: self.call,
             ..Client::lazy(connect)?
         })
+    }
+
+    /// Asks the members where clients are to connect, and has calls go there from now on, as `ConnectOptions::sync_interval` does by itself.
+    /// Gives the endpoints that are used then.
+    ///
+    /// # Errors
+    /// Those of every read; the endpoints stay as they were.
+    pub async fn sync_endpoints(&self) -> Result<Vec<String>> {
+        self.channel.sync(&self.call).await
     }
 
     /// The endpoints it was connected with.

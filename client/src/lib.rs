@@ -66,6 +66,13 @@
 //! in between was compacted, or the cluster was restored from a snapshot, it tells the state instead ([`Notice::Reset`]), or what
 //! differs ([`Notice::Diff`]). It is never silently behind: [`Watcher::lag`] says how old its knowledge is.
 //!
+//! # What is seen from outside
+//!
+//! [`Telemetry`] is told of every call and attempt, every connection, and of watches and sessions that change: for metrics. For logs there is
+//! the crate `tracing`: each call runs in a span `call` at level debug with the field `rpc`, as `/etcdserverpb.KV/Put`; what happens to
+//! connections, streams and sessions are events with the field `endpoint` or `error`, at level debug, at info when an endpoint is
+//! ejected, and at warn when a connection is given up, a cluster was restored, or TLS files cannot be used.
+//!
 //! # What it costs to hold
 //!
 //! Keys and values are [`bytes::Bytes`] that share the memory of the answer they came in: a value kept for long is better copied.
@@ -87,6 +94,7 @@ mod namespace;
 mod options;
 mod recipes;
 mod session;
+mod telemetry;
 mod txn;
 mod verdict;
 mod watch;
@@ -124,6 +132,10 @@ pub use recipes::rwlock::RwLock;
 pub use recipes::semaphore::Semaphore;
 pub use session::Session;
 pub use session::tenure::{Loss, SessionState};
+pub use telemetry::{
+    Attempt, Call, ConnectionChange, ConnectionEvent, Failed, SessionChange, Telemetry,
+    TelemetrySink, WatchChange, WatchEvent,
+};
 pub use txn::compare::{Compare, Operand, Relation};
 pub use txn::once::{Once, OnceResult};
 pub use txn::stm::{Isolation, Stm};

@@ -1,10 +1,13 @@
 //! What a user chooses: when connecting, and for every call. Plain structs with the defaults in one place.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use crate::telemetry::TelemetrySink;
 
 /// How to connect. Every field but the endpoints has a default that suits a production client.
 ///
@@ -18,8 +21,16 @@ use bytes::Bytes;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectOptions {
-    /// `https://host:port`, `http://host:port`, `host:port` (which is http), or `unix:///path`. Names are resolved anew whenever a connection is made.
+    /// `https://host:port`, `http://host:port`, `host:port` (which is http), or `unix:///path`; or `srv://domain`, which stands for what DNS has as
+    /// `_etcd-client-ssl._tcp.domain` (reached by https) and `_etcd-client._tcp.domain` (by http), and `srv://domain/name` for
+    /// `_etcd-client-ssl-name` and `_etcd-client-name` there, as etcdctl's `--discovery-srv` and `--discovery-srv-name` have it. All names are resolved
+    /// anew whenever a connection is made.
     pub endpoints: Vec<String>,
+    /// Who is asked for `srv://` endpoints; whom this system asks where there is none.
+    pub nameservers: Vec<SocketAddr>,
+    /// How often the members are asked where their clients are to connect, in place of `endpoints`; never where there is none. Whatever they say, there
+    /// is always an endpoint left: an answer without any changes nothing, and when none of theirs can be reached, `endpoints` are tried as well.
+    pub sync_interval: Option<Duration>,
     /// What https endpoints are trusted by, and who we are to them.
     pub tls: Tls,
     /// Who asks; nobody where there is none. The token is had with the first call, and anew whenever a server refuses it.
@@ -35,6 +46,8 @@ pub struct ConnectOptions {
     pub keepalive_interval: Duration,
     /// How long a ping may go unanswered, with nothing else heard, before the connection is given up.
     pub keepalive_timeout: Duration,
+    /// Is told what happens.
+    pub telemetry: Option<TelemetrySink>,
 }
 
 impl ConnectOptions {
@@ -42,6 +55,8 @@ impl ConnectOptions {
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> ConnectOptions {
         ConnectOptions {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
+            nameservers: Vec::new(),
+            sync_interval: None,
             tls: Tls::default(),
             credentials: None,
             namespace: Bytes::new(),
@@ -50,6 +65,7 @@ impl ConnectOptions {
             // Together with the timeout and the driver's tick below ten seconds: that long a black hole lasts at most.
             keepalive_interval: Duration::from_secs(6),
             keepalive_timeout: Duration::from_secs(3),
+            telemetry: None,
         }
     }
 

@@ -84,6 +84,19 @@ async fn a_way_that_turns_into_a_black_hole_is_left_and_no_outcome_lies() {
 }
 
 #[tokio::test]
+async fn members_tell_where_they_are() {
+    on_each(async |server| {
+        let way = Relay::before(server.address()).await;
+        let through = client_of([way.address()]);
+        let learned = through.sync_endpoints().await.expect("a list");
+        assert_eq!(learned, [format!("http://{}", server.address())]);
+        way.set(Mode::Cut);
+        through.put("k", "v").await.expect("there is another way");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn ways_that_break_in_turn_lose_no_read_and_no_outcome_lies() {
     on_each(async |server| {
         let ways = [

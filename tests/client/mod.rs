@@ -18,6 +18,7 @@ mod relay;
 mod scan;
 mod session;
 mod stm;
+mod telemetry;
 mod tls;
 mod txn;
 mod users;

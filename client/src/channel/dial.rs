@@ -16,6 +16,7 @@ use super::address::{Address, Place};
 use super::connection::Connection;
 use super::keepalive::{Driver, Keepalive, Metered, Pulse};
 use super::tls::Encryption;
+use crate::telemetry::{self, ConnectionEvent, Sink};
 
 /// How much of one stream may be on its way to us unread: a stream that nobody reads holds that much.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
@@ -35,6 +36,7 @@ pub(super) struct Dialler {
     pub limit: Duration,
     pub keepalive: Keepalive,
     pub encryption: Encryption,
+    pub sink: Sink,
 }
 
 impl Dialler {
@@ -44,18 +46,19 @@ impl Dialler {
     /// What went wrong, for the user to read.
     pub(super) async fn dial(&self, address: &Address) -> Result<Connection, String> {
         let limit = self.limit;
-        match timeout(limit, self.connect(address)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(format!("connect to {address}: {error}")),
-            Err(_) => Err(format!(
-                "connect to {address}: no greeting within {limit:?}"
-            )),
-        }
+        let why = match timeout(limit, self.connect(address)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => format!("connect to {address}: {error}"),
+            Err(_) => format!("connect to {address}: no greeting within {limit:?}"),
+        };
+        let failed = ConnectionEvent::DialFailed;
+        telemetry::connection(&self.sink, address.name(), failed, &why);
+        Err(why)
     }
 
     async fn connect(&self, address: &Address) -> io::Result<Connection> {
         let socket = self.socket(&address.place).await?;
-        greet(socket, address, self.keepalive).await
+        greet(socket, address, self.keepalive, &self.sink).await
     }
 
     async fn socket(&self, place: &Place) -> io::Result<Box<dyn Socket>> {
@@ -82,6 +85,7 @@ async fn greet(
     socket: Box<dyn Socket>,
     address: &Address,
     keepalive: Keepalive,
+    sink: &Sink,
 ) -> io::Result<Connection> {
     let pulse = Arc::new(Pulse::default());
     let (requests, connection) = h2::client::Builder::new()
@@ -100,6 +104,7 @@ async fn greet(
         Poll::Pending => Poll::Pending,
     })
     .await?;
+    driver.tell(sink, address.name());
     tokio::spawn(driver);
     Ok(Connection::new(requests, pulse, address))
 }

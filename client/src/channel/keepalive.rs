@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::dial::Socket;
+use crate::telemetry::{self, ConnectionEvent, Sink, TelemetrySink};
 
 /// How often a connection in use is looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -134,6 +135,8 @@ pub(super) struct Driver {
     /// Runs while the connection is in use.
     timer: Option<Pin<Box<Sleep>>>,
     watch: Watch,
+    /// Who is told of its end, and which endpoint it was.
+    told: Option<(TelemetrySink, String)>,
 }
 
 impl Driver {
@@ -149,7 +152,14 @@ impl Driver {
             keepalive,
             timer: None,
             watch: Watch::new(Instant::now()),
+            told: None,
         }
+    }
+
+    /// Tells that the connection is there, and when it has ended.
+    pub(super) fn tell(&mut self, sink: &Sink, endpoint: &str) {
+        telemetry::connection(sink, endpoint, ConnectionEvent::Up, "");
+        self.told = sink.clone().map(|sink| (sink, endpoint.to_owned()));
     }
 
     /// Drives the connection until the server has said something.
@@ -225,6 +235,9 @@ impl Drop for Driver {
     fn drop(&mut self) {
         // Also when the runtime drops the task.
         self.pulse.ended.store(true, Ordering::Release);
+        if let Some((sink, endpoint)) = self.told.take() {
+            telemetry::connection(&Some(sink), &endpoint, ConnectionEvent::Down, "");
+        }
     }
 }
 

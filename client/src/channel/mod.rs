@@ -17,7 +17,9 @@ mod frame;
 mod keepalive;
 mod ring;
 pub(crate) mod rpc;
+mod srv;
 mod stream;
+mod sync;
 mod tls;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use http::HeaderValue;
 use keystead_proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument;
 
 pub(crate) use address::Address;
 use auth::{Auth, Token};
@@ -34,14 +37,17 @@ use connection::{Connection, Head};
 use dial::Dialler;
 pub(crate) use failure::Failure;
 use keepalive::Keepalive;
-use ring::Ring;
+use ring::{Given, Ring};
 pub(crate) use rpc::{Effect, Rpc};
+use srv::Srv;
 pub(crate) use stream::{Receiver, Sender};
+use sync::Syncing;
 use tls::Encryption;
 
 use crate::backoff::ATTEMPTS;
 use crate::error::{Error, Result};
 use crate::options::{CallOptions, ConnectOptions};
+use crate::telemetry::{self, Call, Failed, Sink};
 use crate::verdict::Verdict;
 
 /// The way to a cluster. A clone is the same way.
@@ -50,6 +56,9 @@ pub(crate) struct Channel {
     ring: Arc<Ring>,
     /// Where there is a user.
     auth: Option<Arc<Auth>>,
+    /// Where the members are asked where they are.
+    syncing: Option<Arc<Syncing>>,
+    sink: Sink,
 }
 
 /// How often a call gets another token before its refusal is believed: who changes roles makes every token stale at once.
@@ -61,9 +70,18 @@ impl Channel {
     /// # Errors
     /// An endpoint cannot be read, or there is none.
     pub(crate) fn new(options: &ConnectOptions) -> Result<Channel> {
-        let addresses = options.endpoints.iter().map(|name| Address::parse(name));
-        let addresses = addresses.collect::<Result<Vec<_>>>()?;
-        if addresses.is_empty() {
+        let mut given = Given {
+            addresses: Vec::new(),
+            services: Vec::new(),
+            nameservers: options.nameservers.clone(),
+        };
+        for name in &options.endpoints {
+            match Srv::parse(name)? {
+                Some(service) => given.services.push(service),
+                None => given.addresses.push(Address::parse(name)?),
+            }
+        }
+        if given.addresses.is_empty() && given.services.is_empty() {
             return Err(Error::invalid("a client needs an endpoint"));
         }
         let keepalive = Keepalive {
@@ -74,13 +92,39 @@ impl Channel {
             limit: options.dial_timeout,
             keepalive,
             encryption: Encryption::new(options.tls.clone()),
+            sink: options.telemetry.clone(),
         };
-        let ring = Ring::new(addresses, dialler);
+        let ring = Ring::new(given, dialler);
         let auth = options.credentials.clone().map(Auth::new);
+        let syncing = options.sync_interval;
+        let syncing = syncing.map(|interval| Syncing::new(interval, options.call));
         Ok(Channel {
             ring: Arc::new(ring),
             auth: auth.map(Arc::new),
+            syncing: syncing.map(Arc::new),
+            sink: options.telemetry.clone(),
         })
+    }
+
+    /// Who is told what happens.
+    pub(crate) fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// Asks the members where they are, and gives the endpoints that are used then.
+    ///
+    /// # Errors
+    /// Those of every read.
+    pub(crate) async fn sync(&self, options: &CallOptions) -> Result<Vec<String>> {
+        sync::sync(self, options).await?;
+        Ok(self.ring.names())
+    }
+
+    /// The first call starts what runs beside the calls: there is a runtime by then.
+    fn begin(&self) {
+        if let Some(syncing) = &self.syncing {
+            syncing.start(self);
+        }
     }
 
     /// Connects to any of the endpoints.
@@ -88,6 +132,7 @@ impl Channel {
     /// # Errors
     /// All have failed, or the deadline passed.
     pub(crate) async fn connect(&self, options: &CallOptions) -> Result<()> {
+        self.begin();
         let deadline = Instant::now() + options.deadline;
         let connected = timeout_at(deadline, self.ring.first_connection()).await;
         let failure = match connected {
@@ -109,6 +154,36 @@ impl Channel {
         request: &Q,
         options: &CallOptions,
     ) -> Result<A> {
+        self.begin();
+        let begin = Instant::now();
+        let deadline = begin + options.deadline;
+        let span = tracing::debug_span!("call", rpc = rpc.path);
+        let mut last = Attempt::default();
+        let answered = self.answered(rpc, request, options, deadline, &mut last);
+        let answer = answered.instrument(span).await;
+        if let Some(sink) = &self.sink {
+            sink.get().call(&Call {
+                rpc: rpc.path,
+                endpoint: last.endpoint(),
+                attempts: last.number,
+                duration: begin.elapsed(),
+                failure: answer.as_ref().err().map(|error| Failed {
+                    kind: error.kind,
+                    outcome: error.outcome,
+                }),
+            });
+        }
+        answer
+    }
+
+    async fn answered<Q: Message, A: Message + Default>(
+        &self,
+        rpc: &Rpc<Q, A>,
+        request: &Q,
+        options: &CallOptions,
+        deadline: Instant,
+        last: &mut Attempt,
+    ) -> Result<A> {
         let message =
             frame::encode(request).map_err(|failure| Error::new(failure, rpc.effect, ""))?;
         let head = Head {
@@ -116,22 +191,16 @@ impl Channel {
             requires_leader: options.requires_leader,
             token: None,
         };
-        let deadline = Instant::now() + options.deadline;
-        let mut last = Attempt::default();
-        let attempts = self.authorized(head, rpc.effect, &message, &mut last);
+        let attempts = self.authorized(head, rpc.effect, &message, last);
         let failure = match timeout_at(deadline, attempts).await {
             Ok(Ok(answer)) => match frame::decode(answer) {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             },
             Ok(Err(failure)) => failure,
-            Err(_) => self.passed(&mut last),
+            Err(_) => self.passed(last),
         };
-        let endpoint = last
-            .connection
-            .as_ref()
-            .map_or("", |connection| connection.name());
-        Err(Error::new(failure, rpc.effect, endpoint))
+        Err(Error::new(failure, rpc.effect, last.endpoint()))
     }
 
     /// Opens a stream. Only the wait for a connection is bounded by the deadline: a stream may live for ever.
@@ -143,6 +212,7 @@ impl Channel {
         rpc: &Rpc<Q, A>,
         options: &CallOptions,
     ) -> Result<(Sender<Q>, Receiver<A>)> {
+        self.begin();
         let deadline = Instant::now() + options.deadline;
         let opened = timeout_at(deadline, async {
             let token = self.token().await?;
@@ -271,10 +341,24 @@ impl Channel {
             let connection = self.ring.connection().await?;
             last.heard = connection.heard();
             last.connection = Some(connection.clone());
-            let failure = match connection
+            last.number += 1;
+            let begin = self.sink.as_ref().map(|_| Instant::now());
+            let ended = connection
                 .unary(head, message.clone(), &mut last.sent)
-                .await
-            {
+                .await;
+            if let (Some(sink), Some(begin)) = (&self.sink, begin) {
+                sink.get().attempt(&telemetry::Attempt {
+                    rpc: head.path,
+                    endpoint: connection.name(),
+                    number: last.number,
+                    duration: begin.elapsed(),
+                    failure: ended.as_ref().err().map(|failure| {
+                        let Verdict { kind, outcome, .. } = Verdict::of(failure, effect);
+                        Failed { kind, outcome }
+                    }),
+                });
+            }
+            let failure = match ended {
                 Ok(answer) => {
                     self.ring.answered(&connection);
                     return Ok(answer);
@@ -328,8 +412,19 @@ struct Attempt {
     connection: Option<Arc<Connection>>,
     /// The server may have seen the request, and has not said that it did not run.
     sent: bool,
+    /// Which one it is; the first is 1.
+    number: u32,
     /// What the connection had heard when the attempt began.
     heard: u64,
     failures: u32,
     failure: Option<Failure>,
+}
+
+impl Attempt {
+    /// Empty when none was reached.
+    fn endpoint(&self) -> &str {
+        self.connection
+            .as_ref()
+            .map_or("", |connection| connection.name())
+    }
 }

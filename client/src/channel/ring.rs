@@ -2,19 +2,25 @@
 //! connection, its reads are those of one member. When that endpoint fails, it is ejected for a while and the next one is
 //! taken; an endpoint whose time is over is on probation: one more failure ejects it for twice as long, one answer clears it.
 //! With nothing but ejected endpoints the one whose time ends first is waited for, so a client of one endpoint never gives up on it.
+//!
+//! The endpoints are those that the user named, and what DNS says for the names of services among them. Once the members have said where they are,
+//! those are used instead, and when all of them fail, the others as well: so whatever is learned, there is a way back.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::address::Address;
 use super::connection::Connection;
 use super::dial::Dialler;
 use super::failure::Failure;
+use super::srv::Srv;
 use crate::backoff::ATTEMPTS;
+use crate::telemetry::{self, ConnectionEvent};
 
 /// The endpoints and the connection in use.
 pub(super) struct Ring {
@@ -24,10 +30,22 @@ pub(super) struct Ring {
     /// Calls without a connection: while there are any, it is dialled.
     waiting: AtomicUsize,
     dialler: Dialler,
+    given: Given,
+}
+
+/// What the user named.
+pub(super) struct Given {
+    pub addresses: Vec<Address>,
+    pub services: Vec<Srv>,
+    /// Who is asked for services.
+    pub nameservers: Vec<SocketAddr>,
 }
 
 struct State {
+    /// None until DNS has said where they are, where services alone were named.
     endpoints: Vec<Endpoint>,
+    /// The members have said where they are.
+    learned: bool,
     current: usize,
     connection: Option<Arc<Connection>>,
     dialling: bool,
@@ -45,6 +63,14 @@ struct Endpoint {
 }
 
 impl Endpoint {
+    fn new(address: Address) -> Endpoint {
+        Endpoint {
+            address,
+            failures: 0,
+            ejected_until: None,
+        }
+    }
+
     fn eject(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.ejected_until = Some(now + ATTEMPTS.after(self.failures));
@@ -52,27 +78,25 @@ impl Endpoint {
 }
 
 impl Ring {
-    /// Endpoints of which none was tried; there is at least one.
-    pub(super) fn new(addresses: Vec<Address>, dialler: Dialler) -> Ring {
-        let current = fastrand::usize(..addresses.len());
-        let endpoints = addresses.into_iter().map(|address| Endpoint {
-            address,
-            failures: 0,
-            ejected_until: None,
-        });
+    /// Endpoints of which none was tried; one address or service at least is given.
+    pub(super) fn new(given: Given, dialler: Dialler) -> Ring {
+        let mut state = State {
+            endpoints: Vec::new(),
+            learned: false,
+            current: 0,
+            connection: None,
+            dialling: false,
+            failed_dials: 0,
+            last_failure: None,
+            closed: false,
+        };
+        state.replace(given.addresses.clone());
         Ring {
-            state: Mutex::new(State {
-                endpoints: endpoints.collect(),
-                current,
-                connection: None,
-                dialling: false,
-                failed_dials: 0,
-                last_failure: None,
-                closed: false,
-            }),
+            state: Mutex::new(state),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
             dialler,
+            given,
         }
     }
 
@@ -108,7 +132,7 @@ impl Ring {
             changed.await;
             let state = self.state.lock();
             if let Some(failure) = &state.last_failure
-                && state.failed_dials >= state.endpoints.len()
+                && state.all_failed()
             {
                 return Err(failure.clone());
             }
@@ -139,8 +163,27 @@ impl Ring {
             let current = state.current;
             state.endpoints[current].eject(Instant::now());
             state.connection = None;
+            drop(state);
             tracing::info!(endpoint = connection.name(), "the endpoint is ejected");
+            let (sink, ejected) = (&self.dialler.sink, ConnectionEvent::Ejected);
+            telemetry::connection(sink, connection.name(), ejected, "");
         }
+    }
+
+    /// The members are at `addresses`: what is dialled from now on is one of these. None of them changes nothing.
+    pub(super) fn learn(&self, addresses: Vec<Address>) {
+        let mut state = self.state.lock();
+        if !addresses.is_empty() {
+            state.learned = true;
+            state.replace(addresses);
+        }
+    }
+
+    /// Those that are used, as they are called.
+    pub(super) fn names(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let names = state.endpoints.iter();
+        names.map(|endpoint| endpoint.address.to_string()).collect()
     }
 
     /// The connection is of no more use, which is not its endpoint's fault.
@@ -165,6 +208,10 @@ impl Ring {
         self.changed.notify_waiters();
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     fn ready(&self) -> Result<Option<Arc<Connection>>, Failure> {
         self.state.lock().ready()
     }
@@ -183,12 +230,18 @@ impl Ring {
     async fn dial_until_connected(self: Arc<Self>) {
         let dialling = Dialling(&self);
         while self.waiting.load(Ordering::Relaxed) > 0 {
-            let (index, address, when) = {
+            self.look_up().await;
+            let (chosen, failed_dials) = {
                 let state = self.state.lock();
                 if state.closed {
                     return;
                 }
-                state.choose(Instant::now())
+                (state.choose(Instant::now()), state.failed_dials)
+            };
+            let Some((address, when)) = chosen else {
+                let failed_dials = u32::try_from(failed_dials).unwrap_or(u32::MAX);
+                sleep(ATTEMPTS.after(failed_dials)).await;
+                continue;
             };
             if let Some(when) = when {
                 sleep_until(when).await;
@@ -197,17 +250,58 @@ impl Ring {
                 Ok(connection) => {
                     tracing::debug!(endpoint = %address, "connected");
                     let mut state = self.state.lock();
-                    state.connected(index, connection);
+                    state.connected(&address, connection);
                     break;
                 }
                 Err(text) => {
                     tracing::debug!(%text, "a dial failed");
-                    self.state.lock().failed(index, text);
+                    self.state.lock().failed(Some(&address), text);
                     self.changed.notify_waiters();
                 }
             }
         }
         drop(dialling);
+    }
+
+    /// Asks DNS where the services are by now. What it says takes the place of what it said before; where the members have said it themselves, it is
+    /// asked only when none of them could be reached.
+    async fn look_up(&self) {
+        let learned = {
+            let state = self.state.lock();
+            if state.learned && !state.all_failed() {
+                return;
+            }
+            state.learned
+        };
+        if self.given.services.is_empty() && !learned {
+            return;
+        }
+        let mut found = self.given.addresses.clone();
+        let mut failure = None;
+        for service in &self.given.services {
+            // The other half is for the dial.
+            let limit = self.dialler.limit / 2;
+            match service.look_up(&self.given.nameservers, limit).await {
+                Ok(addresses) => found.extend(addresses),
+                Err(text) => {
+                    tracing::debug!(%text, "a service was not found");
+                    failure = Some(text);
+                }
+            }
+        }
+        let mut state = self.state.lock();
+        if learned {
+            let known = state.endpoints.iter();
+            let known = known.map(|endpoint| endpoint.address.clone());
+            found.splice(0..0, known.collect::<Vec<_>>());
+            state.replace(found);
+        } else if failure.is_none() {
+            state.replace(found);
+        } else if let Some(text) = failure.filter(|_| state.endpoints.is_empty()) {
+            state.failed(None, text);
+            drop(state);
+            self.changed.notify_waiters();
+        }
     }
 }
 
@@ -232,33 +326,74 @@ impl State {
             .is_some_and(|current| Arc::ptr_eq(current, connection))
     }
 
-    /// The endpoint to dial, and when it may be.
-    fn choose(&self, now: Instant) -> (usize, Address, Option<Instant>) {
+    /// The endpoint to dial, and when it may be; `None` while there is none.
+    fn choose(&self, now: Instant) -> Option<(Address, Option<Instant>)> {
         let count = self.endpoints.len();
         let in_order = (0..count).map(|step| (self.current + step) % count);
-        let index = in_order
-            .min_by_key(|&index| {
-                self.endpoints[index]
-                    .ejected_until
-                    .filter(|&until| until > now)
-            })
-            .expect("there is an endpoint");
+        let index = in_order.min_by_key(|&index| {
+            self.endpoints[index]
+                .ejected_until
+                .filter(|&until| until > now)
+        })?;
         let endpoint = &self.endpoints[index];
-        (index, endpoint.address.clone(), endpoint.ejected_until)
+        Some((endpoint.address.clone(), endpoint.ejected_until))
     }
 
-    fn connected(&mut self, index: usize, connection: Connection) {
-        self.current = index;
-        self.endpoints[index].ejected_until = None;
+    /// Every endpoint was dialled in vain since there was a connection.
+    fn all_failed(&self) -> bool {
+        self.failed_dials > 0 && self.failed_dials >= self.endpoints.len()
+    }
+
+    /// These are the endpoints from now on. What is known of those that stay is kept; a connection to one that goes is of no more use,
+    /// but the streams on it live on.
+    fn replace(&mut self, addresses: Vec<Address>) {
+        let mut before = std::mem::take(&mut self.endpoints);
+        let current = before.get(self.current);
+        let current = current.map(|endpoint| endpoint.address.clone());
+        for address in addresses {
+            if self.place(&address).is_some() {
+                continue;
+            }
+            let known = before.iter().position(|known| known.address == address);
+            self.endpoints.push(match known {
+                Some(index) => before.swap_remove(index),
+                None => Endpoint::new(address),
+            });
+        }
+        let stays = current.and_then(|address| self.place(&address));
+        if stays.is_none() {
+            self.connection = None;
+        }
+        self.current = stays.unwrap_or_else(|| match self.endpoints.len() {
+            0 => 0,
+            count => fastrand::usize(..count),
+        });
+    }
+
+    fn place(&self, address: &Address) -> Option<usize> {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.position(|endpoint| endpoint.address == *address)
+    }
+
+    fn connected(&mut self, address: &Address, connection: Connection) {
         self.failed_dials = 0;
         self.last_failure = None;
+        // One that went meanwhile is not used: whoever waits has another one dialled.
+        let Some(index) = self.place(address) else {
+            return;
+        };
+        self.current = index;
+        self.endpoints[index].ejected_until = None;
         if !self.closed {
             self.connection = Some(Arc::new(connection));
         }
     }
 
-    fn failed(&mut self, index: usize, text: String) {
-        self.endpoints[index].eject(Instant::now());
+    /// A dial failed, or there was nothing to dial.
+    fn failed(&mut self, address: Option<&Address>, text: String) {
+        if let Some(index) = address.and_then(|address| self.place(address)) {
+            self.endpoints[index].eject(Instant::now());
+        }
         self.failed_dials += 1;
         self.last_failure = Some(Failure::Unreachable(text));
     }

@@ -75,7 +75,8 @@ impl Sessions {
         let started = tokio::spawn(async move {
             let sent = Moment::now();
             let granted = client.grant(ttl).await?;
-            let tenure = Tenure::new(granted.lease, granted.ttl, sent, granted.header);
+            let sink = client.channel().sink().clone();
+            let tenure = Tenure::new(granted.lease, granted.ttl, sent, granted.header, sink);
             let tenure = Arc::new(tenure);
             let renewing = renewals.keep(tenure.clone());
             let channel = client.channel().clone();

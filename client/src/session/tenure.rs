@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::clock::Moment;
 use crate::header::Header;
+use crate::telemetry::{SessionChange, Sink};
 
 /// What a session is worth at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +75,7 @@ pub(crate) struct Tenure {
     lease: i64,
     facts: Mutex<Facts>,
     told: watch::Sender<SessionState>,
+    sink: Sink,
 }
 
 struct Facts {
@@ -120,8 +122,14 @@ fn margin(ttl: Duration) -> Duration {
 
 impl Tenure {
     /// A lease whose grant was asked for at `sent`.
-    pub(crate) fn new(lease: i64, ttl: Duration, sent: Moment, header: Header) -> Tenure {
-        Tenure {
+    pub(crate) fn new(
+        lease: i64,
+        ttl: Duration,
+        sent: Moment,
+        header: Header,
+        sink: Sink,
+    ) -> Tenure {
+        let tenure = Tenure {
             lease,
             facts: Mutex::new(Facts {
                 sent,
@@ -132,7 +140,10 @@ impl Tenure {
                 refused: false,
             }),
             told: watch::Sender::new(SessionState::Active),
-        }
+            sink,
+        };
+        tenure.report(SessionState::Active);
+        tenure
     }
 
     pub(crate) fn lease(&self) -> i64 {
@@ -240,14 +251,26 @@ impl Tenure {
 
     /// Tells a new state, unless the loss was told. The caller holds the facts, so states are told in order.
     fn tell(&self, state: SessionState) -> SessionState {
-        self.told.send_if_modified(|told| {
+        let changed = self.told.send_if_modified(|told| {
             let changes = told.loss().is_none() && *told != state;
             if changes {
                 *told = state;
             }
             changes
         });
+        if changed {
+            self.report(state);
+        }
         *self.told.borrow()
+    }
+
+    fn report(&self, state: SessionState) {
+        if let Some(sink) = &self.sink {
+            sink.get().session(&SessionChange {
+                lease: self.lease,
+                state,
+            });
+        }
     }
 }
 
@@ -269,7 +292,7 @@ mod tests {
 
     /// A lease of ten seconds, asked for at 0, whose task looks when it should.
     fn lease() -> Tenure {
-        let tenure = Tenure::new(7, Duration::from_secs(10), at(0), CLUSTER);
+        let tenure = Tenure::new(7, Duration::from_secs(10), at(0), CLUSTER, None);
         tenure.due(at(9_000));
         tenure
     }

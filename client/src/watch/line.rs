@@ -30,6 +30,7 @@ use crate::channel::{Channel, Effect, Failure, Receiver, Sender, rpc};
 use crate::error::{Error, Result};
 use crate::header::Header;
 use crate::options::{CallOptions, ConnectOptions};
+use crate::telemetry::{WatchChange, WatchEvent};
 
 /// So many creations may be unanswered: what is sent is kept until the server takes it.
 const CREATIONS_ON_THE_WAY: usize = 128;
@@ -392,11 +393,24 @@ impl Conductor {
             return;
         }
         self.take_off(Some(&error));
+        if self.failure.is_none() {
+            self.report(WatchEvent::Disconnected, &error.message);
+        }
         self.failure = Some(error);
         self.failures = self.failures.saturating_add(1);
         // The endpoint that failed is ejected for about as long as this would wait: there is another one to go to at once.
         let others = (self.failures as usize) < self.line.channel.endpoints();
         self.not_before = (!others).then(|| Instant::now() + ATTEMPTS.after(self.failures));
+    }
+
+    fn report(&self, event: WatchEvent, reason: &str) {
+        if let Some(sink) = self.line.channel.sink() {
+            sink.get().watch(&WatchChange {
+                event,
+                watches: self.slots.len(),
+                reason,
+            });
+        }
     }
 
     fn take_off(&mut self, error: Option<&Error>) {
@@ -556,7 +570,9 @@ impl Conductor {
     ) -> Option<End> {
         let id = stream.unanswered.pop_front()?;
         stream.creating = stream.heard;
-        self.failure = None;
+        if self.failure.take().is_some() {
+            self.report(WatchEvent::Resumed, "");
+        }
         self.strangers.remove(stream.answers.endpoint());
         let number = *stream.ids.get(&id)?;
         if answer.canceled {

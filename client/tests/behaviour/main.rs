@@ -4,6 +4,7 @@
 
 mod auth;
 mod connection;
+mod discovery;
 mod fake;
 mod lock;
 mod member;
@@ -12,4 +13,5 @@ mod property;
 mod puppet;
 mod scan;
 mod session;
+mod telemetry;
 mod watch;

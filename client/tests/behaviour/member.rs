@@ -98,10 +98,13 @@ impl Member {
         }
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// A client of it.
     pub fn client(&self) -> Client {
-        Client::lazy(ConnectOptions::new([format!("http://{}", self.address)]))
-            .expect("the URL is one")
+        Client::lazy(ConnectOptions::new([self.url()])).expect("the URL is one")
     }
 
     /// The messages of one method that came so far.
