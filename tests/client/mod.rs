@@ -8,6 +8,7 @@ mod endpoints;
 mod go;
 mod kill;
 mod kv;
+mod leftovers;
 mod lock;
 mod maintenance;
 mod namespace;
