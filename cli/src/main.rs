@@ -1,16 +1,7 @@
 //! The binary `keystead`. Called as `etcd` it is `keystead serve` with etcd's words; otherwise the first word is a command.
 
-mod args;
-mod config;
 mod duration;
-mod file;
-mod flags;
-mod gates;
-mod given;
-mod logging;
 mod serve;
-mod url;
-mod value;
 mod version;
 
 use std::path::Path;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::flags::{self, Kind, Meaning};
-use crate::value;
+use crate::serve::flags::{self, Kind, Meaning};
+use crate::serve::value;
 
 /// The values that were given, and what is worth telling once the log is up.
 #[derive(Debug, Default)]

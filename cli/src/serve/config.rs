@@ -9,9 +9,10 @@ use keystead_server::config::{
     AutoCompaction, DEFAULT_QUOTA_BYTES, Keepalive, ListenAddress, REPORTED_VERSION, Storage,
 };
 
-use crate::given::{Given, Refusal};
-use crate::url::{self, Url};
-use crate::{duration, gates, value};
+use crate::serve::given::{Given, Refusal};
+use crate::serve::url::{self, Url};
+use crate::duration;
+use crate::serve::{gates, value};
 
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
@@ -243,7 +244,7 @@ mod tests {
     fn built(words: &[&str]) -> Result<Config, Refusal> {
         let words = words.iter().map(|word| (*word).to_owned());
         build(
-            &crate::args::read("serve", words, std::iter::empty()).expect("known flags"),
+            &crate::serve::args::read("serve", words, std::iter::empty()).expect("known flags"),
             "keystead",
         )
     }

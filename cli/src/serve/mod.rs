@@ -1,5 +1,15 @@
 //! `keystead serve`: flags to configuration to a running member, until a signal. The exit codes are etcd's.
 
+pub mod args;
+mod config;
+mod file;
+mod flags;
+mod gates;
+mod given;
+mod logging;
+mod url;
+pub mod value;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -8,10 +18,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::args::{self, Unusable};
-use crate::flags::REPORTED_VERSION;
-use crate::given::{Given, Refusal};
-use crate::{config, logging, version};
+use crate::version;
+use args::Unusable;
+use flags::REPORTED_VERSION;
+use given::{Given, Refusal};
 
 /// Runs a member with the words after the program's name; returns when it has stopped.
 pub fn main(program: &'static str, words: impl Iterator<Item = String>) -> ExitCode {

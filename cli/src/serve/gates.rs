@@ -1,8 +1,8 @@
 //! `--feature-gates`: etcd's switches for what is new in it. Called when the configuration is built. None of them changes anything
 //! here, and those that would promise something are refused.
 
-use crate::flags::CHECKPOINTS;
-use crate::value;
+use crate::serve::flags::CHECKPOINTS;
+use crate::serve::value;
 
 /// The gates of etcd 3.6 and 3.7, and what is missing here to turn one on.
 const GATES: &[(&str, Option<&str>)] = &[

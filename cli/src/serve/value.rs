@@ -4,8 +4,8 @@
 use std::num::IntErrorKind;
 
 use crate::duration;
-use crate::flags::Kind;
-use crate::url;
+use crate::serve::flags::Kind;
+use crate::serve::url;
 
 /// Refuses what is not of the kind.
 ///

@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::flags::{self, Kind};
-use crate::given::{Given, Origin, Refusal};
+use crate::serve::flags::{self, Kind};
+use crate::serve::given::{Given, Origin, Refusal};
 
 /// Objects of the file, and the flag that each of their keys stands for.
 const OBJECTS: &[(&str, &[(&str, &str)])] = &[

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::flags::{self, CONFIG_FILE, FLAGS, Kind, REPORTED_VERSION, VERSION};
-use crate::given::{self, Given, Origin, Refusal, variable};
-use crate::{file, value};
+use crate::serve::flags::{self, CONFIG_FILE, FLAGS, Kind, REPORTED_VERSION, VERSION};
+use crate::serve::given::{self, Given, Origin, Refusal, variable};
+use crate::serve::{file, value};
 
 /// Why nothing is to be started.
 #[derive(Debug)]
