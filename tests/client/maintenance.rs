@@ -22,6 +22,8 @@ async fn a_member_says_who_and_how_it_is() {
         );
         assert_eq!(member.client_urls, [format!("http://{}", server.address())]);
         assert!(!member.is_learner);
+        let alone = client.members_of_one().await.expect("a list");
+        assert_eq!(alone.members, members.members);
         let status = client.status().await.expect("a status");
         assert_eq!(
             (status.leader, status.header.revision),
@@ -33,6 +35,7 @@ async fn a_member_says_who_and_how_it_is() {
             "{status:?}"
         );
         assert_eq!(status.errors, [""; 0]);
+        assert!(status.downgrade.is_some_and(|downgrade| !downgrade.enabled));
         assert!(client.alarms().await.expect("a list").alarms.is_empty());
         let error = client
             .move_leader(1)

@@ -35,6 +35,9 @@ async fn a_lease_is_granted_renewed_told_of_and_revoked() {
         );
         let leases: HashSet<i64> = client.leases().await.expect("a list").into_iter().collect();
         assert_eq!(leases, HashSet::from([lease, 77]));
+        let listed = client.leases_with_header().await.expect("a list");
+        assert_eq!(listed.header.cluster_id, granted.header.cluster_id);
+        assert_eq!(listed.leases.len(), 2);
 
         let put = Put {
             lease,
@@ -45,6 +48,11 @@ async fn a_lease_is_granted_renewed_told_of_and_revoked() {
         assert_eq!((told.granted, told.keys), (TTL, vec!["leased".into()]));
         assert!(told.remaining.is_some_and(|remaining| remaining <= TTL));
         assert_eq!(client.keep_alive_once(lease).await.expect("renewed"), TTL);
+        let renewed = client.keep_alive_with_header(lease).await.expect("renewed");
+        assert_eq!(
+            (renewed.header.member_id, renewed.ttl),
+            (granted.header.member_id, TTL)
+        );
 
         client.revoke(lease).await.expect("revoked");
         assert_eq!(client.get("leased").await.expect("a read"), None);

@@ -9,6 +9,7 @@ use crate::channel::rpc;
 use crate::client::Client;
 use crate::error::Result;
 use crate::header::Header;
+use crate::options::CallOptions;
 
 /// One member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +75,23 @@ impl Client {
     pub async fn members(&self) -> Result<Members> {
         let request = MemberListRequest { linearizable: true };
         let answer = self.call(&rpc::MEMBER_LIST, &request).await?;
+        Ok(Members::new(answer.header, answer.members))
+    }
+
+    /// Lists the members as the one that is asked knows them, which may lag, leader or none.
+    ///
+    /// # Errors
+    /// See [`Client::range`].
+    pub async fn members_of_one(&self) -> Result<Members> {
+        let options = CallOptions {
+            requires_leader: false,
+            ..self.call_options()
+        };
+        let request = MemberListRequest {
+            linearizable: false,
+        };
+        let channel = self.channel();
+        let answer = channel.call(&rpc::MEMBER_LIST, &request, &options).await?;
         Ok(Members::new(answer.header, answer.members))
     }
 

@@ -9,7 +9,17 @@ use tonic::Code;
 use crate::channel::rpc;
 use crate::client::Client;
 use crate::error::{Error, Kind, Result};
+use crate::header::Header;
 use crate::lease::ttl;
+
+/// The answer to a renewal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptAlive {
+    /// Who answered.
+    pub header: Header,
+    /// How long the lease lives from then on without being kept alive.
+    pub ttl: Duration,
+}
 
 impl Client {
     /// Gives a lease its whole TTL again, once, and says how long that is. It counts from a moment between the call and its
@@ -18,6 +28,14 @@ impl Client {
     /// # Errors
     /// `LeaseNotFound`: its time was up, or it was revoked. Otherwise those of every call; trying again is safe.
     pub async fn keep_alive_once(&self, lease: i64) -> Result<Duration> {
+        Ok(self.keep_alive_with_header(lease).await?.ttl)
+    }
+
+    /// The same, and who answered.
+    ///
+    /// # Errors
+    /// See [`Client::keep_alive_once`].
+    pub async fn keep_alive_with_header(&self, lease: i64) -> Result<KeptAlive> {
         let deadline = self.call_options().deadline;
         timeout(deadline, self.renew(lease))
             .await
@@ -31,14 +49,17 @@ impl Client {
             })
     }
 
-    async fn renew(&self, lease: i64) -> Result<Duration> {
+    async fn renew(&self, lease: i64) -> Result<KeptAlive> {
         let options = self.call_options();
         let opened = self.channel().open(&rpc::LEASE_KEEP_ALIVE, &options);
         let (mut sender, mut receiver) = opened.await?;
         sender.send(&LeaseKeepAliveRequest { id: lease });
         sender.finish();
         match receiver.next().await? {
-            Some(answer) if answer.ttl > 0 => Ok(ttl(answer.ttl)),
+            Some(answer) if answer.ttl > 0 => Ok(KeptAlive {
+                header: answer.header.into(),
+                ttl: ttl(answer.ttl),
+            }),
             Some(_) => Err(Error::local(
                 Kind::LeaseNotFound,
                 Code::NotFound,

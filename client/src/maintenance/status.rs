@@ -35,6 +35,17 @@ pub struct Status {
     pub is_learner: bool,
     /// What is wrong with it, alarms for instance.
     pub errors: Vec<String>,
+    /// The downgrade of the cluster that is under way, if any; `None` where the server is older than etcd 3.6.
+    pub downgrade: Option<Downgrade>,
+}
+
+/// Whether a cluster is on its way to an older version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Downgrade {
+    /// It is.
+    pub enabled: bool,
+    /// The version it goes to; empty where it does not.
+    pub target_version: String,
 }
 
 impl Client {
@@ -61,6 +72,10 @@ impl Client {
             raft_term: answer.raft_term,
             is_learner: answer.is_learner,
             errors: answer.errors,
+            downgrade: answer.downgrade_info.map(|info| Downgrade {
+                enabled: info.enabled,
+                target_version: info.target_version,
+            }),
         })
     }
 }
