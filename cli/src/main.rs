@@ -1,50 +1,44 @@
-//! The binary `keystead`. Called as `etcd` it is `keystead serve` with etcd's words; otherwise the first word is a command.
+//! The binary `keystead`: a member, and the command line. Called as `etcd` it is `keystead serve` with etcd's words; called as `etcdctl`
+//! it is the command line with etcdctl's.
 
+mod command_line;
+mod commands;
+mod context;
 mod duration;
+mod failure;
+mod go_text;
+mod output;
 mod serve;
 mod version;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-const HELP: &str = "\
-Keystead, a coordination server that etcd's clients can use.
-
-Usage: keystead <command>
-
-Commands:
-  serve      Runs a member; `keystead serve --help` shows its flags
-  version    Prints the version; also --version
-  help       Prints this
-
-Start one with `keystead serve`, then `etcdctl put greeting hello`.
-";
-
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    let called = words.next().unwrap_or_default();
-    if Path::new(&called)
-        .file_name()
-        .is_some_and(|name| name == "etcd")
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let called = words.first().map(Path::new).and_then(Path::file_name);
+    let rest = |from: usize| {
+        let words = words.iter().skip(from);
+        words.map(|word| word.to_string_lossy().into_owned())
+    };
+    if called.is_some_and(|name| name == "etcd") {
+        return serve::main("etcd", rest(1));
+    }
+    if words.get(1).is_some_and(|word| word == "serve") {
+        return serve::main("keystead serve", rest(2));
+    }
+    let program = match called {
+        Some(name) if name == "etcdctl" => "etcdctl",
+        _ => "keystead",
+    };
+    if words
+        .get(1)
+        .is_some_and(|word| word == "--version" || word == "-version")
     {
-        return serve::main("etcd", words);
+        // As scripts ask etcd.
+        print!("{}", version::text(None));
+        return ExitCode::SUCCESS;
     }
-    match words.next().as_deref() {
-        Some("serve") => serve::main("keystead serve", words),
-        Some("version" | "--version" | "-version" | "-V") => {
-            print!("{}", version::text(None));
-            ExitCode::SUCCESS
-        }
-        Some("help" | "--help" | "-help" | "-h") => {
-            print!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        other => {
-            if let Some(word) = other {
-                eprintln!("keystead: unknown command {word:?}\n");
-            }
-            eprint!("{HELP}");
-            ExitCode::from(2)
-        }
-    }
+    command_line::run(program, words)
 }

@@ -16,3 +16,13 @@ pub fn text(reported: Option<&str>) -> String {
         env!("CARGO_PKG_VERSION"),
     )
 }
+
+/// What `version` prints: as `etcdctl` its two lines, else those of `--version`.
+pub fn of(program: &str) -> String {
+    if program != "etcdctl" {
+        return text(None);
+    }
+    let parts: Vec<&str> = REPORTED_VERSION.split('.').take(2).collect();
+    let api = parts.join(".");
+    format!("etcdctl version: {REPORTED_VERSION}\nAPI version: {api}\n")
+}

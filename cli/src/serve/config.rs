@@ -9,9 +9,9 @@ use keystead_server::config::{
     AutoCompaction, DEFAULT_QUOTA_BYTES, Keepalive, ListenAddress, REPORTED_VERSION, Storage,
 };
 
+use crate::duration;
 use crate::serve::given::{Given, Refusal};
 use crate::serve::url::{self, Url};
-use crate::duration;
 use crate::serve::{gates, value};
 
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
