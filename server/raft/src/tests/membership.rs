@@ -3,7 +3,7 @@
 use keystead_proto::etcdserverpb::Member;
 use keystead_state::Refusal;
 
-use super::{ME, config, kill, propose, put, start, stop};
+use super::{ME, config, eventually, kill, propose, put, start, stop};
 use crate::{Config, Consensus, MemberChange};
 
 const OTHER: u64 = 0xfeed;
@@ -53,7 +53,9 @@ fn a_learner_comes_moves_and_goes_for_good() {
     assert_eq!(reader.members(), founders);
     let both = [other(true), founders[0].clone()];
     let added = change(&consensus, MemberChange::Add(other(true))).unwrap();
-    assert_eq!((&added[..], &reader.members()[..]), (&both[..], &both[..]));
+    assert_eq!(added, both);
+    // It is answered once it is on the disk.
+    eventually("the change is applied", || reader.members() == both);
     assert_eq!(
         consensus.try_read_barrier(),
         Some(Ok(())),
@@ -78,9 +80,12 @@ fn a_learner_comes_moves_and_goes_for_good() {
     kill(consensus);
 
     let (consensus, reader) = start(founded(tmp.path()));
-    assert_eq!(reader.members()[0].peer_urls, peer_urls);
+    eventually("the change is applied again", || {
+        reader.members()[0].peer_urls == peer_urls
+    });
     let left = change(&consensus, MemberChange::Remove(OTHER)).unwrap();
-    assert_eq!((&left, &reader.members()), (&founders, &founders));
+    assert_eq!(left, founders);
+    eventually("the removal is applied", || reader.members() == founders);
     for gone in [MemberChange::Remove(OTHER), MemberChange::Add(other(true))] {
         assert_eq!(change(&consensus, gone), Err(Refusal::MemberNotFound));
     }
