@@ -10,7 +10,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Recent rows kept in RAM once they are durable. What is not durable is kept beyond this bound.
     pub ring_bytes: usize,
-    /// The rows and table changes of one flush transaction; an entry is never split. LMDB allocates each dirty page.
+    /// The rows and table changes of one flush transaction; an entry is never split. LMDB allocates each dirty page, and
+    /// keeps what the largest transaction took.
     pub flush_txn_bytes: usize,
     /// The rows that one step of physical compaction removes, about; it looks at some times more.
     pub compact_step_rows: usize,
@@ -30,7 +31,7 @@ impl Default for Options {
             map_bytes: 16 * GIB,
             reserve_bytes: 128 << 20,
             ring_bytes: 32 << 20,
-            flush_txn_bytes: 16 << 20,
+            flush_txn_bytes: 4 << 20,
             compact_step_rows: 4096,
             max_readers: 512,
             held_revisions: 1_000_000,
