@@ -37,6 +37,7 @@ pub(crate) struct Members {
     reader: Reader,
     strict: bool,
     max_learners: usize,
+    heartbeat: Duration,
     /// A member that was silent for so long counts as one that doesn't answer.
     silence: Duration,
     deadline: Duration,
@@ -58,6 +59,7 @@ impl Members {
             reader,
             strict: config.strict_reconfig_check,
             max_learners: config.max_learners,
+            heartbeat: config.heartbeat,
             silence: config.election_timeout,
             deadline: config.proposal_deadline(),
             turn: Mutex::new(()),
@@ -166,31 +168,39 @@ impl Members {
         written.map(drop).map_err(unwritten)
     }
 
-    /// Waits until a change of `before` is on the disks of a quorum of its voters.
+    /// Waits until a change of `before` is on the disks of a quorum of its voters, and not of one of those after it: where
+    /// these have it, too, it is about to be applied.
     fn held_by_voters_of(&self, before: Arc<StoredMembership>) -> impl Future<Output = ()> {
         let mut metrics = self.raft.metrics();
-        let voters: BTreeSet<u64> = before.membership().voter_ids().collect();
+        let grace = 2 * self.heartbeat;
         async move {
-            while !is_held(&metrics.borrow_watched(), &before, &voters) {
+            while !is_held(&metrics.borrow_watched(), &before) {
                 if metrics.changed().await.is_err() {
                     // The core has ended: the writing hears of it.
                     std::future::pending::<()>().await;
                 }
             }
+            // The others may be about to answer.
+            tokio::time::sleep(grace).await;
         }
     }
 }
 
-fn is_held(
-    metrics: &RaftMetrics<TypeConfig>,
-    before: &StoredMembership,
-    voters: &BTreeSet<u64>,
-) -> bool {
-    let (Some(progress), now) = (&metrics.replication, metrics.membership_config.log_id()) else {
+fn is_held(metrics: &RaftMetrics<TypeConfig>, before: &StoredMembership) -> bool {
+    let (Some(progress), after) = (&metrics.replication, &metrics.membership_config) else {
         return false;
     };
-    let has = |voter: &&u64| progress.get(voter).is_some_and(|matched| matched >= now);
-    now > before.log_id() && voters.iter().filter(has).count() > voters.len() / 2
+    let has = |voter: &u64| {
+        let matched = progress.get(voter);
+        matched.is_some_and(|matched| matched >= after.log_id())
+    };
+    let by_quorum = |membership: &Membership| {
+        let voters = membership.voter_ids();
+        voters.filter(has).count() > membership.voter_ids().count() / 2
+    };
+    after.log_id() > before.log_id()
+        && by_quorum(before.membership())
+        && !by_quorum(after.membership())
 }
 
 /// What the membership is after a change.
