@@ -1,6 +1,7 @@
 //! The table of honest writes: what a failure says about the call that it ended. Only a call that surely did not run
 //! is sent again; everything else is told to the caller. `Error` and the channel's loop both ask here and nowhere else.
 
+use keystead_seeded::{Bug, planted};
 use tonic::Code;
 
 use crate::channel::{Effect, Failure};
@@ -120,6 +121,9 @@ impl Verdict {
                 row(Kind::Unavailable, NotApplied).retryable().blamed()
             }
             Failure::Unsent(_) | Failure::Refused => row(Kind::Unavailable, NotApplied).retryable(),
+            Failure::Broken(_) if planted(Bug::RetryUnknown) => {
+                row(Kind::Unavailable, Unknown).retryable()
+            }
             Failure::Broken(_) => row(Kind::Unavailable, Unknown).blamed(),
             Failure::Late { sent: false } => row(Kind::DeadlineExceeded, NotApplied).retryable(),
             Failure::Late { sent: true } => row(Kind::DeadlineExceeded, Unknown),

@@ -1,6 +1,7 @@
 //! What whoever owns a lock or leads an election holds: the proof for guarded writes, and the news of its loss.
 
 use bytes::Bytes;
+use keystead_seeded::{Bug, planted};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tonic::Code;
@@ -126,6 +127,11 @@ impl Guard {
         }
         if let Some(loss) = self.state().loss() {
             return Err(lost(loss));
+        }
+        if planted(Bug::MixInOwner) {
+            let mut mixed = txn;
+            mixed.when.push(self.owner());
+            return self.ticket.client.txn(mixed).await;
         }
         // The user's transaction is within, and not mixed with the guard's compare: a stale holder runs neither branch.
         let guarded = Txn::when([self.owner()])

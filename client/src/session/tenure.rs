@@ -11,6 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use keystead_seeded::{Bug, planted};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -193,6 +194,11 @@ impl Tenure {
     /// A renewal that was sent at `sent` gave it `ttl`. Too late when the loss was told.
     pub(crate) fn renewed(&self, sent: Moment, ttl: Duration, header: Header, now: Moment) {
         let mut facts = self.facts.lock();
+        let sent = if planted(Bug::DeadlineFromReceipt) {
+            now
+        } else {
+            sent
+        };
         if sent >= facts.sent {
             facts.sent = sent;
             facts.ttl = ttl;

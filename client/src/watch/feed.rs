@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::WatchCreateRequest;
+use keystead_seeded::{Bug, planted};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -184,6 +185,9 @@ impl Feed {
         state.begun = true;
         state.failure = None;
         // Its revision is a place to continue from only when "now" was asked: a watch of the past has yet to be told it.
+        if planted(Bug::ResumeFromCreated) {
+            state.cursor = None;
+        }
         let cursor = *state.cursor.get_or_insert(revision);
         if cursor == revision {
             state.shown = state.shown.max(revision);

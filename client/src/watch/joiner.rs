@@ -2,6 +2,7 @@
 //! something shows that it is whole; one that grows too large is let go in parts. It does no I/O and knows one watch on one stream.
 
 use keystead_proto::mvccpb;
+use keystead_seeded::{Bug, planted};
 
 use super::notice::Event;
 
@@ -66,7 +67,7 @@ impl Joiner {
             self.open_bytes += event.size_bytes();
             self.open.push(event);
         }
-        if !fragment {
+        if !fragment || planted(Bug::SplitRevision) {
             self.close(&mut pieces);
         } else if self.open_bytes > self.most_bytes {
             pieces.push(self.take(false));

@@ -1,6 +1,6 @@
 //! Known bugs, each planted by one `if` at the place where it would be made.
 //!
-//! A test that has never been red proves nothing. `tests/seeded` builds the server with the feature `seeded-bugs`, plants
+//! A test that has never been red proves nothing. `tests/seeded` builds server and client with the feature `seeded-bugs`, plants
 //! one bug at a time by the environment variable `KEYSTEAD_SEEDED_BUG`, and demands that the test which guards the place
 //! fails. Without the feature [`planted`] is a constant `false`, and the compiled code is as if it were not there.
 //!
@@ -35,11 +35,25 @@ pub enum Bug {
     RevokeAsFollower,
     /// A new leader ends leases by deadlines that it never heard renewed.
     KeepOldDeadlines,
+    /// The client's watch goes on from the revision at which a server said that it was created.
+    ResumeFromCreated,
+    /// The client hands out what has come of a revision whose rest is on its way.
+    SplitRevision,
+    /// The client counts a lease's time from when a renewal was answered.
+    DeadlineFromReceipt,
+    /// A guarded transaction has the guard's compare among the user's own.
+    MixInOwner,
+    /// A lock's key is removed whoever made it.
+    UnlockByKeyAlone,
+    /// Who waited for a lock takes it without looking whether its own key is still there.
+    SkipOwnKeyAfterWait,
+    /// A write that may have run is sent again.
+    RetryUnknown,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 20] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -53,6 +67,13 @@ impl Bug {
         Bug::DropCompactionTombstone,
         Bug::RevokeAsFollower,
         Bug::KeepOldDeadlines,
+        Bug::ResumeFromCreated,
+        Bug::SplitRevision,
+        Bug::DeadlineFromReceipt,
+        Bug::MixInOwner,
+        Bug::UnlockByKeyAlone,
+        Bug::SkipOwnKeyAfterWait,
+        Bug::RetryUnknown,
     ];
 
     /// The bug's name in the environment variable.
@@ -71,6 +92,13 @@ impl Bug {
             Bug::DropCompactionTombstone => "drop_compaction_tombstone",
             Bug::RevokeAsFollower => "revoke_as_follower",
             Bug::KeepOldDeadlines => "keep_old_deadlines",
+            Bug::ResumeFromCreated => "resume_from_created",
+            Bug::SplitRevision => "split_revision",
+            Bug::DeadlineFromReceipt => "deadline_from_receipt",
+            Bug::MixInOwner => "mix_in_owner",
+            Bug::UnlockByKeyAlone => "unlock_by_key_alone",
+            Bug::SkipOwnKeyAfterWait => "skip_own_key_after_wait",
+            Bug::RetryUnknown => "retry_unknown",
         }
     }
 }
