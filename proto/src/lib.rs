@@ -1,4 +1,4 @@
-//! etcd's v3 wire messages and services, and the internal messages of the log.
+//! etcd's v3 wire messages and services, and the internal messages of the log and between members.
 //!
 //! Everything here is generated from the `.proto` files beside this crate by `keystead-codegen` and checked in; nothing
 //! is edited by hand. Each module is one protobuf package. Every bytes field is a [`bytes::Bytes`]: a message that is
@@ -31,4 +31,6 @@ package! {
     health = "grpc.health.v1",
     /// The entries of the replicated log.
     internal = "keystead.internal",
+    /// What members say to each other.
+    peer = "keystead.peer",
 }

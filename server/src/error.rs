@@ -194,6 +194,10 @@ impl From<Refusal> for GrpcStatus {
             Refusal::NoLeader => Self::of(Unavailable, "etcdserver: no leader"),
             Refusal::LeaderChanged => Self::of(Unavailable, "etcdserver: leader changed"),
             Refusal::Timeout => Self::of(Unavailable, "etcdserver: request timed out"),
+            Refusal::LeaderLost => Self::of(
+                Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
             Refusal::Stopped => Self::of(Unavailable, "etcdserver: server stopped"),
             // Not etcd's: the operator reads it in the client's output as well as in the log.
             Refusal::Storage(_) => Self::new(Code::Unknown, format!("etcdserver: {refusal}")),
@@ -279,6 +283,11 @@ mod tests {
             (Refusal::NoLeader, 14, "no leader"),
             (Refusal::LeaderChanged, 14, "leader changed"),
             (Refusal::Timeout, 14, "request timed out"),
+            (
+                Refusal::LeaderLost,
+                14,
+                "request timed out, possibly due to previous leader failure",
+            ),
             (Refusal::Stopped, 14, "server stopped"),
         ] {
             let status = GrpcStatus::from(refusal);

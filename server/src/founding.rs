@@ -1,25 +1,52 @@
-//! What a member with a new data directory must have been told of its cluster: that it is alone in it. Asked by the node. Afterwards the
+//! What a member with a new data directory was told of its cluster: who founds it, and under which ids. Asked by the node. Afterwards the
 //! directory says who the member is, and what it is told about the beginning is not looked at, as in etcd.
 
+use std::collections::BTreeMap;
+
+use keystead_proto::etcdserverpb::Member;
+use keystead_raft::{Identity, Roster};
+
 use crate::config::Config;
+use crate::identity;
 
 /// Why no cluster is founded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FoundingError {
-    /// It is to join one.
+    /// It is to join one, and nobody says who is in it.
     #[error(
-        "--initial-cluster-state=existing: this version runs single members and can't join a cluster; use new"
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs: does a member \
+         of the cluster run at one of the addresses in --initial-cluster?"
     )]
-    Joins,
+    NobodyAnswers,
+    /// It is to join one that has more or fewer members than it was told.
+    #[error(
+        "error validating peerURLs: member count is unequal: --initial-cluster has {listed}, and the cluster {existing}; add the \
+         member first"
+    )]
+    MemberCount {
+        /// Members in the list.
+        listed: usize,
+        /// Members of the cluster.
+        existing: usize,
+    },
+    /// It is to join one whose members have other addresses than it was told.
+    #[error("error validating peerURLs: unmatched member while checking PeerURLs ({0:?})")]
+    Unmatched(Vec<String>),
+    /// It was in the cluster before, and has lost what it knew.
+    #[error(
+        "member {0:016x} has already been bootstrapped: a member that lost its data directory is removed and added anew, \
+         with --initial-cluster-state=existing"
+    )]
+    Bootstrapped(u64),
     /// The list of founders has something that is none.
     #[error("--initial-cluster: {0:?} is not name=url")]
     NotAMember(String),
     /// It is not among the founders.
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NotNamed(String),
-    /// There are others.
-    #[error("--initial-cluster names {0:?} too: this version runs single members")]
-    Others(String),
+    /// Two founders have one address.
+    #[error("--initial-cluster: initial cluster {0} has duplicate url")]
+    DuplicateUrl(String),
     /// The list has other addresses than it would tell.
     #[error(
         "--initial-cluster has {listed} but missing from --initial-advertise-peer-urls={advertised}; make them equal"
@@ -32,89 +59,257 @@ pub enum FoundingError {
     },
 }
 
-/// Whether the member may found a cluster of its own.
+/// A cluster in its beginning, the same for all that found it; or one that has begun, and is joined.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Founding {
+    /// Which of them this is.
+    pub(crate) identity: Identity,
+    /// All of them, by id; none where the cluster has begun.
+    pub(crate) founders: Vec<Member>,
+}
+
+/// The cluster that the member founds, alone or with others.
 ///
 /// # Errors
 /// See [`FoundingError`].
-pub(crate) fn check(config: &Config) -> Result<(), FoundingError> {
-    if config.joins {
-        return Err(FoundingError::Joins);
-    }
+pub(crate) fn found(config: &Config) -> Result<Founding, FoundingError> {
     if config.name.is_empty() {
         return Err(FoundingError::NotNamed(String::new()));
     }
-    let Some(list) = &config.initial_cluster else {
-        return Ok(());
+    let named = named(config)?;
+    let founder = |(name, peer_urls): (&str, &Vec<String>)| Member {
+        id: identity::member_id(peer_urls, &config.cluster_token),
+        name: name.to_owned(),
+        peer_urls: peer_urls.clone(),
+        ..Member::default()
     };
-    let (mut own, mut others) = (Vec::new(), Vec::new());
+    let mut founders: Vec<_> = named
+        .iter()
+        .map(|(name, urls)| founder((name, urls)))
+        .collect();
+    founders.sort_unstable_by_key(|founder| founder.id);
+    let ids: Vec<_> = founders.iter().map(|founder| founder.id).collect();
+    Ok(Founding {
+        identity: Identity {
+            cluster_id: identity::cluster_id(&ids),
+            member_id: identity::member_id(&config.advertise_peer_urls, &config.cluster_token),
+        },
+        founders,
+    })
+}
+
+/// The peer URLs of the founders beside this one.
+pub(crate) fn others(founding: &Founding) -> Vec<String> {
+    let me = founding.identity.member_id;
+    let others = founding.founders.iter().filter(|founder| founder.id != me);
+    others
+        .flat_map(|founder| founder.peer_urls.clone())
+        .collect()
+}
+
+/// Whether the cluster that answers has not seen this founder start before.
+///
+/// # Errors
+/// [`FoundingError::Bootstrapped`].
+pub(crate) fn is_new(founding: &Founding, roster: &Roster) -> Result<(), FoundingError> {
+    let me = founding.identity.member_id;
+    let mut members = roster.members.iter();
+    match members.find(|member| member.id == me) {
+        Some(member) if !member.client_urls.is_empty() => Err(FoundingError::Bootstrapped(me)),
+        _ => Ok(()),
+    }
+}
+
+/// The place of a member in a cluster that runs and to which it was added: the one whose peer URLs it has. `ask` gives
+/// what a member at one of the others' peer URLs says.
+///
+/// # Errors
+/// See [`FoundingError`].
+pub(crate) fn join(
+    config: &Config,
+    ask: impl FnOnce(&[String]) -> Option<Roster>,
+) -> Result<Founding, FoundingError> {
+    let named = named(config)?;
+    let others = named.iter().filter(|(name, _)| **name != config.name);
+    let others: Vec<_> = others.flat_map(|(_, urls)| urls.clone()).collect();
+    let roster = ask(&others).ok_or(FoundingError::NobodyAnswers)?;
+    if roster.members.len() != named.len() {
+        return Err(FoundingError::MemberCount {
+            listed: named.len(),
+            existing: roster.members.len(),
+        });
+    }
+    let id_of = |urls: &Vec<String>| {
+        let mut members = roster.members.iter();
+        let found = members.find(|member| {
+            let mut theirs = member.peer_urls.clone();
+            theirs.sort_unstable();
+            theirs == *urls
+        });
+        let found = found.ok_or_else(|| FoundingError::Unmatched(urls.clone()));
+        found.map(|member| member.id)
+    };
+    for urls in named.values() {
+        id_of(urls)?;
+    }
+    Ok(Founding {
+        identity: Identity {
+            cluster_id: roster.cluster_id,
+            member_id: id_of(&config.advertise_peer_urls)?,
+        },
+        founders: Vec::new(),
+    })
+}
+
+/// The peer URLs of each founder, sorted, by name.
+fn named(config: &Config) -> Result<BTreeMap<String, Vec<String>>, FoundingError> {
+    let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let Some(list) = &config.initial_cluster else {
+        named.insert(config.name.clone(), config.advertise_peer_urls.clone());
+        return Ok(named);
+    };
     let entries = list.split(',').map(str::trim);
     for entry in entries.filter(|entry| !entry.is_empty()) {
         let (name, url) = entry
             .split_once('=')
             .ok_or_else(|| FoundingError::NotAMember(entry.to_owned()))?;
-        if name == config.name {
-            own.push(url);
-        } else {
-            others.push(name);
-        }
+        named
+            .entry(name.to_owned())
+            .or_default()
+            .push(url.to_owned());
     }
-    if own.is_empty() {
+    named.values_mut().for_each(|urls| urls.sort_unstable());
+    let Some(own) = named.get(&config.name) else {
         return Err(FoundingError::NotNamed(config.name.clone()));
+    };
+    if *own != config.advertise_peer_urls {
+        let listed: Vec<_> = own
+            .iter()
+            .map(|url| format!("{}={url}", config.name))
+            .collect();
+        return Err(FoundingError::OtherUrls {
+            listed: listed.join(","),
+            advertised: config.advertise_peer_urls.join(","),
+        });
     }
-    if let Some(other) = others.first() {
-        return Err(FoundingError::Others((*other).to_owned()));
+    let mut urls: Vec<_> = named.values().flatten().collect();
+    let count = urls.len();
+    urls.sort_unstable();
+    urls.dedup();
+    if urls.len() < count {
+        return Err(FoundingError::DuplicateUrl(list.clone()));
     }
-    own.sort_unstable();
-    own.dedup();
-    if own == config.advertise_peer_urls {
-        return Ok(());
-    }
-    let listed: Vec<_> = own
-        .iter()
-        .map(|url| format!("{}={url}", config.name))
-        .collect();
-    Err(FoundingError::OtherUrls {
-        listed: listed.join(","),
-        advertised: config.advertise_peer_urls.join(","),
-    })
+    Ok(named)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn checked(list: &str) -> Result<(), FoundingError> {
-        check(&Config {
+    fn founded(list: &str) -> Result<Founding, FoundingError> {
+        found(&Config {
             initial_cluster: Some(list.to_owned()),
             ..Config::default()
         })
     }
 
     #[test]
-    fn a_member_founds_a_cluster_of_itself_alone() {
-        assert_eq!(check(&Config::default()), Ok(()));
-        assert_eq!(checked("default=http://localhost:2380"), Ok(()));
+    fn a_list_of_founders_must_have_the_member_as_it_is_known_to_others() {
+        let alone = found(&Config::default()).expect("founded");
+        assert_eq!(alone.founders.len(), 1);
+        assert_eq!(founded("default=http://localhost:2380"), Ok(alone));
         for (list, error) in [
             ("http://localhost:2380", "is not name=url"),
             ("", "couldn't find local name"),
             ("default=http://127.0.0.1:2380", "make them equal"),
             ("m1=http://localhost:2380", "couldn't find local name"),
             (
-                "default=http://localhost:2380,m1=http://localhost:3380",
-                "names \"m1\" too",
+                "default=http://localhost:2380,m1=http://localhost:2380",
+                "has duplicate url",
             ),
             (
                 "default=http://localhost:9",
                 "default=http://localhost:9 but missing",
             ),
         ] {
-            let refused = checked(list).expect_err("refused").to_string();
+            let refused = founded(list).expect_err("refused").to_string();
             assert!(refused.contains(error), "{list}: {refused}");
         }
-        let joins = Config {
-            joins: true,
+    }
+
+    fn roster(members: &[(u64, &str, &str)]) -> Roster {
+        let member = |(id, peer_url, client_url): &(u64, &str, &str)| Member {
+            id: *id,
+            peer_urls: vec![(*peer_url).to_owned()],
+            client_urls: Vec::from_iter((!client_url.is_empty()).then(|| (*client_url).to_owned())),
+            ..Member::default()
+        };
+        Roster {
+            cluster_id: 0xc1,
+            members: members.iter().map(member).collect(),
+        }
+    }
+
+    #[test]
+    fn a_member_joins_under_the_id_that_it_was_added_with() {
+        let (ours, theirs) = ("http://localhost:2380", "http://one:2380");
+        let config = Config {
+            initial_cluster: Some(format!("default={ours},m1={theirs}")),
             ..Config::default()
         };
-        assert_eq!(check(&joins), Err(FoundingError::Joins));
+        let joined = |answer: Option<Roster>| {
+            join(&config, |others| {
+                assert_eq!(others, [theirs]);
+                answer
+            })
+        };
+        let both = roster(&[(7, theirs, "http://one:2379"), (9, ours, "")]);
+        let place = joined(Some(both)).expect("joined");
+        assert_eq!(
+            (place.identity.cluster_id, place.identity.member_id),
+            (0xc1, 9)
+        );
+        assert_eq!(place.founders, []);
+        let not_added = roster(&[(7, theirs, "")]);
+        let elsewhere = roster(&[(7, theirs, ""), (9, "http://other:1", "")]);
+        for (answer, error) in [
+            (None, "could not retrieve cluster information"),
+            (Some(not_added), "member count is unequal"),
+            (Some(elsewhere), "unmatched member while checking PeerURLs"),
+        ] {
+            let refused = joined(answer).expect_err("refused").to_string();
+            assert!(refused.contains(error), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_founder_that_was_there_before_does_not_found_again() {
+        let founding =
+            founded("default=http://localhost:2380,m1=http://one:2380").expect("founded");
+        assert_eq!(others(&founding), ["http://one:2380"]);
+        let me = founding.identity.member_id;
+        let first = roster(&[
+            (me, "http://localhost:2380", ""),
+            (7, "http://one:2380", ""),
+        ]);
+        assert_eq!(is_new(&founding, &first), Ok(()));
+        let again = roster(&[(me, "http://localhost:2380", "http://localhost:2379")]);
+        assert_eq!(
+            is_new(&founding, &again),
+            Err(FoundingError::Bootstrapped(me))
+        );
+    }
+
+    /// As etcd 3.6 derives them from the same flags.
+    #[test]
+    fn founders_have_etcds_ids_in_whatever_order_they_are_listed() {
+        let three = "infra0=http://10.0.1.10:2380,infra1=http://10.0.1.11:2380,default=http://localhost:2380";
+        let founding = founded(three).expect("founded");
+        let ids: Vec<_> = founding.founders.iter().map(|founder| founder.id).collect();
+        assert!(ids.is_sorted());
+        assert_eq!(founding.identity.member_id, 0x8e9e_05c5_2164_694d);
+        let mut turned: Vec<_> = three.split(',').collect();
+        turned.reverse();
+        assert_eq!(founded(&turned.join(",")), Ok(founding));
     }
 }

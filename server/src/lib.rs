@@ -7,6 +7,7 @@ pub mod error;
 mod founding;
 mod header;
 mod identity;
+mod leader_request;
 pub mod lease;
 mod member;
 pub mod net;
@@ -24,4 +25,4 @@ pub use config::{Config, REPORTED_VERSION};
 pub use founding::FoundingError;
 /// Makes any panic in the process end it; see [`keystead_raft::abort_on_panic`].
 pub use keystead_raft::abort_on_panic;
-pub use node::{Node, StartError};
+pub use node::{Node, Removal, StartError};

@@ -6,26 +6,33 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use keystead_proto::etcdserverpb::Member as MemberRecord;
 use keystead_proto::internal::RecordKind;
-use keystead_raft::{self as raft, Consensus, DataDir, Identity, Observer};
-use keystead_state::{Applied, Limits, Refusal};
+use keystead_raft::{self as raft, Answering, Consensus, DataDir, Observer, Roster};
+use keystead_state::{Applied, Limits, Reader, Refusal};
 use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::config::{Config, ListenAddress};
-use crate::founding::{self, FoundingError};
+use crate::founding::{self, Founding, FoundingError};
 use crate::header::Headers;
 use crate::lease::{self, BootClock, Lessor, Revocations};
 use crate::member::Member;
-use crate::net::{Bound, ConnectionLimits, Shards, StartShards, bind, turn_away};
+use crate::net::{Bound, ConnectionLimits, Shards, SocketFiles, StartShards, bind};
 use crate::service::Services;
 use crate::watch::{Inbox, Publisher};
-use crate::{compactor, identity, open_files};
+use crate::{compactor, leader_request, open_files};
 
 /// How long calls that are open may go on after the member was told to stop.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long the members of a cluster may take to say who they are to one that joins it, and to one that takes itself for a
+/// founder: at the first beginning nobody answers.
+const JOINING: Duration = Duration::from_secs(5);
+const FOUNDING: Duration = Duration::from_millis(500);
+/// How long a busy leader is left alone by a member that starts.
+const BUSY: Duration = Duration::from_millis(200);
 /// The version of the cluster that a new member agrees on with itself.
 const CLUSTER_VERSION: &str = "3.6.0";
 
@@ -37,6 +44,9 @@ pub struct Node {
     background: JoinHandle<()>,
     stop: watch::Sender<bool>,
     addresses: Vec<ListenAddress>,
+    was_removed: watch::Receiver<bool>,
+    /// Of the peer port.
+    _peer_files: SocketFiles,
 }
 
 /// Why a member did not start, in a sentence that says what to do.
@@ -63,6 +73,15 @@ pub enum StartError {
     /// There is no data, and no cluster that could be founded.
     #[error(transparent)]
     Founding(#[from] FoundingError),
+    /// It was told to stop before it served.
+    #[error("stopped while it started")]
+    Interrupted,
+    /// Another member says that this one was removed.
+    #[error(
+        "the member has been permanently removed from the cluster: its data directory must not be used again; add the \
+         member anew, with an empty one"
+    )]
+    Removed,
     /// The member could not say who it is.
     #[error("the member could not publish its name and addresses: {0}")]
     Publish(Refusal),
@@ -72,24 +91,34 @@ pub enum StartError {
 }
 
 impl Node {
-    /// Starts a member and returns when it serves. Blocks for as long as its log takes to be read.
+    /// Starts a member and returns when it serves, unless `interrupted` becomes true before. Blocks for as long as its log
+    /// takes to be read and, where it founds a cluster with others, until a majority of them is there: clients are
+    /// answered when the cluster knows the member's name and addresses. One that it knew before waits for nobody.
     ///
     /// # Errors
-    /// See [`StartError`]. Nothing runs then, and the data is as it was.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    /// See [`StartError`]. Nothing runs then.
+    pub fn start(
+        config: Config,
+        mut interrupted: watch::Receiver<bool>,
+    ) -> Result<Self, StartError> {
         let bound = listen(&config.listen_client, "listen-client-urls")?;
         let peers = listen(&config.listen_peer, "listen-peer-urls")?;
         let addresses = bound.addresses().to_vec();
-        let identity = whose(&config)?;
+        let founding = whose(&config)?;
+        let identity = founding.identity;
         let headers = Arc::new(Headers::new(identity.cluster_id, identity.member_id));
         let lessor = Arc::new(Lessor::new(Arc::new(BootClock), config.election_timeout));
+        let (removed, was_removed) = watch::channel(false);
         let (publisher, inboxes) = Publisher::new(shard_count(&config));
         let observer = Arc::new(Follower {
             headers: headers.clone(),
             lessor: lessor.clone(),
             publisher,
+            removed,
         });
-        let (consensus, reader) = Consensus::start(raft_config(&config, identity), observer)?;
+        let (peers, _peer_files) = peers.for_peers();
+        let (consensus, reader) =
+            Consensus::start(raft_config(&config, founding), peers, observer)?;
         lessor.adopt(reader.leases());
         let (stop, stopping) = watch::channel(false);
         let member = Arc::new(Member {
@@ -100,10 +129,16 @@ impl Node {
             stopping,
         });
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        runtime
-            .block_on(publish(&member))
-            .map_err(StartError::Publish)?;
-        let background = start_background(member.clone(), lessor.clone(), peers)?;
+        runtime.block_on(async {
+            let mut was_removed = was_removed.clone();
+            tokio::select! {
+                Ok(_) = was_removed.wait_for(|removed| *removed) => Err(StartError::Removed),
+                published = publish(&member) => published.map_err(StartError::Publish),
+                // Who can't interrupt any more does not.
+                Ok(_) = interrupted.wait_for(|stop| *stop) => Err(StartError::Interrupted),
+            }
+        })?;
+        let background = start_background(member.clone(), lessor.clone())?;
         let shards = start_shards(member, lessor, inboxes, bound)?;
         Ok(Self {
             consensus,
@@ -112,12 +147,19 @@ impl Node {
             background,
             stop,
             addresses,
+            was_removed,
+            _peer_files,
         })
     }
 
     /// Where clients are served, with the ports that were chosen for port 0.
     pub fn client_addresses(&self) -> &[ListenAddress] {
         &self.addresses
+    }
+
+    /// Tells when the member was removed from its cluster: it is to be stopped then, and not to be started again.
+    pub fn was_removed(&self) -> Removal {
+        Removal(self.was_removed.clone())
     }
 
     /// Stops the member: takes no further call, lets those that are open end for a while, flushes what was applied.
@@ -130,6 +172,21 @@ impl Node {
             tracing::error!("the background thread ended in a panic");
         }
         self.runtime.block_on(self.consensus.shutdown());
+    }
+}
+
+/// Waits for the removal of a member from its cluster.
+pub struct Removal(watch::Receiver<bool>);
+
+impl Removal {
+    /// Blocks until the member was removed, which is true, or has ended.
+    pub fn wait(mut self) -> bool {
+        let runtime = Builder::new_current_thread().build();
+        runtime.is_ok_and(|runtime| {
+            runtime
+                .block_on(self.0.wait_for(|removed| *removed))
+                .is_ok()
+        })
     }
 }
 
@@ -146,6 +203,7 @@ struct Follower {
     headers: Arc<Headers>,
     lessor: Arc<Lessor>,
     publisher: Publisher,
+    removed: watch::Sender<bool>,
 }
 
 impl Observer for Follower {
@@ -155,36 +213,65 @@ impl Observer for Follower {
         self.publisher.publish(&sealed.rows, sealed.payload_bytes);
     }
 
+    fn restored(&self, reader: &Reader) {
+        self.lessor.replace(reader.leases());
+        self.publisher.pass_over();
+    }
+
+    fn removed(&self) {
+        self.removed.send_replace(true);
+    }
+
+    fn asked(&self, request: Bytes) -> Answering {
+        Box::pin(leader_request::answer(self.lessor.clone(), request))
+    }
+
     fn leader_changed(&self, leading: bool, term: u64) {
         self.headers.set_term(term);
         self.lessor.leader_changed(leading);
     }
 }
 
-/// Whose data the directory holds; a new directory becomes that of the member that the addresses and the token name.
-fn whose(config: &Config) -> Result<Identity, StartError> {
-    if let Some(identity) = DataDir::identity(&config.data_dir)? {
-        return Ok(identity);
+/// Whose data the directory holds; a new directory becomes that of the founder that the addresses and the token name.
+fn whose(config: &Config) -> Result<Founding, StartError> {
+    match DataDir::identity(&config.data_dir)? {
+        // A start that was cut short before there was anything in the log founds anew.
+        Some(identity) => Ok(founding::found(config)
+            .ok()
+            .filter(|founding| founding.identity == identity && !config.joins)
+            .unwrap_or(Founding {
+                identity,
+                founders: Vec::new(),
+            })),
+        None if config.joins => Ok(founding::join(config, |others| ask(others, JOINING))?),
+        None => {
+            let founding = founding::found(config)?;
+            let others = founding::others(&founding);
+            if let Some(roster) = (!others.is_empty())
+                .then(|| ask(&others, FOUNDING))
+                .flatten()
+            {
+                founding::is_new(&founding, &roster)?;
+            }
+            Ok(founding)
+        }
     }
-    founding::check(config)?;
-    let member_id = identity::member_id(&config.advertise_peer_urls, &config.cluster_token);
-    Ok(Identity {
-        cluster_id: identity::cluster_id(&[member_id]),
-        member_id,
-    })
 }
 
-fn raft_config(config: &Config, identity: Identity) -> raft::Config {
+/// What one of the members at these peer URLs says of its cluster, where any does.
+fn ask(peer_urls: &[String], patience: Duration) -> Option<Roster> {
+    raft::ask_for_members(peer_urls, patience)
+        .inspect_err(|error| tracing::warn!(%error, "the other members can't be asked"))
+        .ok()
+        .flatten()
+}
+
+fn raft_config(config: &Config, founding: Founding) -> raft::Config {
     let limits = Limits {
         quota_bytes: config.quota_bytes.unwrap_or(-1),
     };
     raft::Config {
-        founders: vec![MemberRecord {
-            id: identity.member_id,
-            name: config.name.clone(),
-            peer_urls: config.advertise_peer_urls.clone(),
-            ..MemberRecord::default()
-        }],
+        founders: founding.founders,
         force_new_cluster: config.force_new_cluster,
         strict_reconfig_check: config.strict_reconfig_check,
         max_learners: config.max_learners,
@@ -201,7 +288,7 @@ fn raft_config(config: &Config, identity: Identity) -> raft::Config {
         compaction_batch: config.compaction_batch,
         compaction_pause: config.compaction_pause,
         unflushed_limit_bytes: config.storage.unflushed_limit_bytes,
-        ..raft::Config::at(&config.data_dir, identity, limits)
+        ..raft::Config::at(&config.data_dir, founding.identity, limits)
     }
 }
 
@@ -219,24 +306,33 @@ async fn publish(member: &Member) -> Result<(), Refusal> {
             == (record.id, &record.name, &record.client_urls)
     };
     if !member.reader.members().iter().any(known) {
-        member
-            .propose(RecordKind::MemberAttributes, record.encode_to_vec().into())
-            .await?;
+        let record = record.encode_to_vec().into();
+        agree(member, RecordKind::MemberAttributes, record).await?;
     }
     if member.reader.cluster_version().is_none() {
-        member
-            .propose(RecordKind::ClusterVersion, CLUSTER_VERSION.into())
-            .await?;
+        agree(member, RecordKind::ClusterVersion, CLUSTER_VERSION.into()).await?;
     }
     Ok(())
 }
 
+/// Proposes until there is a leader that takes it. Both records may come twice.
+async fn agree(member: &Member, kind: RecordKind, payload: Bytes) -> Result<(), Refusal> {
+    loop {
+        match member.propose(kind, payload.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(
+                Refusal::Timeout | Refusal::LeaderLost | Refusal::NoLeader | Refusal::LeaderChanged,
+            ) => {
+                tracing::warn!("no leader yet: is a majority of the cluster's members running?");
+            }
+            Err(Refusal::TooManyRequests) => tokio::time::sleep(BUSY).await,
+            Err(refusal) => return Err(refusal),
+        }
+    }
+}
+
 /// What the member does by itself, off the shards' threads.
-fn start_background(
-    member: Arc<Member>,
-    lessor: Arc<Lessor>,
-    peers: Bound,
-) -> io::Result<JoinHandle<()>> {
+fn start_background(member: Arc<Member>, lessor: Arc<Lessor>) -> io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new()
         .name("background".into())
@@ -246,9 +342,7 @@ fn start_background(
                 let revocations = Revocations::new(member.consensus.clone());
                 let reaper = tokio::spawn(lease::reap(lessor, revocations));
                 let compactor = tokio::spawn(compactor::run(member));
-                let peer_port = tokio::spawn(turn_away(peers));
                 let _stopped = stopping.wait_for(|stop| *stop).await;
-                peer_port.abort();
                 compactor.abort();
                 reaper.abort();
             });

@@ -12,10 +12,13 @@ pub mod value;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::thread;
 
-use keystead_server::{Config, Node};
+use keystead_server::{Config, Node, StartError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::version;
@@ -90,6 +93,13 @@ fn refuse(program: &str, refusal: &Refusal) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Why a member that serves is stopped.
+enum Ending {
+    Signal(i32),
+    /// It is none any more.
+    Removed,
+}
+
 fn run(config: Config) -> ExitCode {
     // Before any thread starts, so that no signal finds the default handler in between.
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
@@ -100,8 +110,25 @@ fn run(config: Config) -> ExitCode {
         }
     };
     let name = config.name.clone();
-    let node = match Node::start(config) {
+    let (signalled, received) = channel();
+    let removed = signalled.clone();
+    let (stop, stopping) = watch::channel(false);
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            // The first one is enough.
+            stop.send_replace(true);
+            signalled.send(Ending::Signal(signal)).ok();
+        }
+    });
+    let node = match Node::start(config, stopping) {
         Ok(node) => node,
+        Err(StartError::Interrupted) => {
+            info!("stopped before it served");
+            return match received.recv() {
+                Ok(Ending::Signal(signal)) => leave(signal),
+                _ => ExitCode::from(1),
+            };
+        }
         Err(error) => {
             error!("{error}");
             return ExitCode::from(1);
@@ -120,8 +147,19 @@ fn run(config: Config) -> ExitCode {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "the service manager could not be told that the member is ready");
     }
-    let Some(signal) = signals.forever().next() else {
-        return ExitCode::from(1);
+    let was_removed = node.was_removed();
+    thread::spawn(move || {
+        // Ends with the member, too: nobody listens then.
+        if was_removed.wait() {
+            removed.send(Ending::Removed).ok();
+        }
+    });
+    let Ok(Ending::Signal(signal)) = received.recv() else {
+        error!(
+            "the member has been permanently removed from the cluster: its data directory must not be used again"
+        );
+        node.shutdown();
+        return ExitCode::SUCCESS;
     };
     info!(signal, "received signal; shutting down");
     node.shutdown();

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "etcd/auth.proto",
     "etcd/election.proto",
     "etcd/health.proto",
@@ -18,6 +18,7 @@ const SOURCES: [&str; 7] = [
     "etcd/lock.proto",
     "etcd/rpc.proto",
     "internal/command.proto",
+    "internal/peer.proto",
 ];
 
 fn main() -> Result<()> {

@@ -8,6 +8,24 @@ pub struct Entry {
     /// Applied in order, each by itself: a refused one touches no other.
     #[prost(message, repeated, tag = "2")]
     pub records: ::prost::alloc::vec::Vec<Record>,
+    /// Which of them came through another member, that it may know them again. Apply does not look at it.
+    #[prost(message, repeated, tag = "3")]
+    pub origins: ::prost::alloc::vec::Vec<Origin>,
+}
+/// A run of records that one member forwarded in one message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Origin {
+    /// Of the member's process, chosen by chance.
+    #[prost(uint64, tag = "1")]
+    pub sender: u64,
+    /// Of the message, counted by the sender.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// The first record's place in the entry.
+    #[prost(uint32, tag = "3")]
+    pub first: u32,
+    #[prost(uint32, tag = "4")]
+    pub count: u32,
 }
 /// One request to the replicated state.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,15 +6,24 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use keystead_proto::etcdserverpb::PutRequest;
 use keystead_proto::internal::{Record, RecordKind};
-use keystead_raft::{Config, Consensus, Identity, Observer, ReplySink, wal};
-use keystead_state::{Applied, Limits, Outcome};
+use keystead_raft::{Answering, Config, Consensus, Identity, Observer, ReplySink, wal};
+use keystead_state::{Applied, Limits, Outcome, Reader};
 use prost::Message;
 
 struct Nobody;
 
 impl Observer for Nobody {
+    fn restored(&self, _: &Reader) {}
+
+    fn removed(&self) {}
+
+    fn asked(&self, _: Bytes) -> Answering {
+        Box::pin(std::future::ready(None))
+    }
+
     fn applied(&self, _: &Applied) {}
 
     fn leader_changed(&self, _: bool, _: u64) {}
@@ -107,7 +116,7 @@ fn main() {
         member_id: 2,
     };
     let config = Config::at(tmp.path().join("data"), identity, Limits::default());
-    let (consensus, _) = Consensus::start(config, Arc::new(Nobody)).expect("it starts");
+    let (consensus, _) = Consensus::start(config, Vec::new(), Arc::new(Nobody)).expect("it starts");
     let value = "x".repeat(256);
     let times = (0..3000).map(|n| {
         let began = Instant::now();

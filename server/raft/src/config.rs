@@ -8,7 +8,7 @@ use keystead_proto::etcdserverpb::Member;
 use keystead_state::Limits;
 
 use crate::data_dir::Identity;
-use crate::proposer::ENTRY_BYTES;
+use crate::queue::ENTRY_BYTES;
 
 /// How one member of a cluster runs.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct Config {
     /// Which member of which cluster this is. A directory that was used before must agree.
     pub identity: Identity,
     /// Who makes a cluster of a fresh directory, all with a vote: ids, names and peer URLs, the same on every founder. A
-    /// directory that was used before knows its members.
+    /// directory that was used before knows its members. Empty where a cluster that runs has this member already.
     pub founders: Vec<Member>,
     /// Whether to go on alone, for good: the log gets an entry that names no other member. For data whose cluster is lost.
     pub force_new_cluster: bool,
@@ -30,7 +30,7 @@ pub struct Config {
     pub max_learners: usize,
     /// How often a leader tells its followers that it is alive.
     pub heartbeat: Duration,
-    /// After this much silence a follower asks for an election: at a random point between 1.1 and 1.4 of it.
+    /// After this much silence a follower asks for an election: at a random point between 1.25 and 1.4 of it.
     pub election_timeout: Duration,
     /// Limits of the replicated state, the same on every member.
     pub limits: Limits,

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use bytes::Bytes;
 use keystead_proto::etcdserverpb::Member as MemberRecord;
 use keystead_proto::internal::Record;
+use keystead_proto::peer::{answer, ask};
 use keystead_state::{Outcome, Reader, Refusal};
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::{LogIdOptionExt as _, ServerState};
+use openraft::{Instant as _, LogIdOptionExt as _, RaftMetrics, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -16,18 +19,20 @@ use crate::config::Config;
 use crate::core::{self, Core, Running, Stop};
 use crate::data_dir::DataDir;
 use crate::flusher::{self, Surroundings};
+use crate::forwards::Forwards;
 use crate::handover::Handover;
 use crate::log_storage::{self, LogStorage};
-use crate::machine::Machine;
+use crate::machine::{Machine, Told};
 use crate::membership::{MemberChange, Members};
-use crate::proposer::Queue;
+use crate::peers::{self, PeerListener, Peers};
+use crate::queue::Queue;
 use crate::reads::{self, Reads};
 use crate::replies::Waiters;
 use crate::sink::{Observer, ReplySink};
 use crate::space;
 use crate::standing::Standing;
 use crate::status::{Counters, Status};
-use crate::type_config::Raft;
+use crate::type_config::{Raft, TypeConfig};
 use crate::wal::Wal;
 
 /// One member's part in consensus. Clones are of the same member; when the last is dropped without
@@ -46,6 +51,11 @@ pub(crate) struct Member {
     unflushed_limit_bytes: u64,
     members: Members,
     handover: Handover,
+    /// A leader, or its quorum, that was silent for this long is lost.
+    leader_lost: Duration,
+    election_timeout: Duration,
+    member_id: u64,
+    peers: Peers,
     core: Mutex<Option<(oneshot::Sender<Stop>, thread::JoinHandle<()>)>>,
     /// Locked as long as anything of the member lives.
     _data_dir: DataDir,
@@ -53,14 +63,17 @@ pub(crate) struct Member {
 
 impl Consensus {
     /// Starts the member on its data directory: everything known to be committed is applied when this returns, and a
-    /// lone voter leads. A fresh directory becomes a cluster of this one member.
+    /// lone voter leads. A fresh directory becomes a cluster of its founders, once a majority of them has started; where
+    /// none are named, the directory waits for the members of a cluster that has this one as a member.
     ///
-    /// It blocks for as long as that takes. `observer` is called from inside.
+    /// It blocks for as long as that takes. Other members are listened for on `listeners`. `observer` is called from
+    /// inside.
     ///
     /// # Errors
     /// See [`StartError`]. Nothing runs then.
     pub fn start(
         config: Config,
+        listeners: Vec<PeerListener>,
         observer: Arc<dyn Observer>,
     ) -> Result<(Self, Reader), StartError> {
         let Parts {
@@ -92,17 +105,27 @@ impl Consensus {
             .map_err(StartError::Thread)?;
         let handle = flushing.handle.clone();
         let note = note.unwrap_or_default();
+        let forwards = Arc::new(Forwards::of(member_id));
         let machine = Machine::new(
             state,
             store.clone(),
             note,
-            observer.clone(),
-            standing.clone(),
-            handle.clone(),
             wal.clone(),
+            Told {
+                observer: observer.clone(),
+                standing: standing.clone(),
+                flusher: handle.clone(),
+                reader: reader.clone(),
+                forwards: forwards.clone(),
+            },
         );
+        let shared = peers::Shared::new(&config, standing.clone(), observer.clone());
+        let peers = peers::start(shared, listeners).map_err(StartError::Thread)?;
+        let ways = peers.peers.clone();
         let (reads, rounds) = reads::channel();
         let unflushed_limit_bytes = config.unflushed_limit_bytes;
+        let (leader_lost, election_timeout) =
+            (config.election_timeout * 3 / 2, config.election_timeout);
         let Running { raft, stop, thread } = core::start(Core {
             config: config.clone(),
             log,
@@ -113,6 +136,10 @@ impl Consensus {
             observer,
             flushing,
             wal: wal.clone(),
+            peers,
+            forwards,
+            reads: reads.clone(),
+            reader: reader.clone(),
         })?;
         let core = Mutex::new(Some((stop, thread)));
         let flusher = handle;
@@ -129,6 +156,10 @@ impl Consensus {
             unflushed_limit_bytes,
             members,
             handover,
+            leader_lost,
+            election_timeout,
+            member_id,
+            peers: ways,
             core,
             _data_dir: data_dir,
         };
@@ -150,6 +181,21 @@ impl Consensus {
             tokens,
         }
         .refuse(&Refusal::TooManyRequests);
+    }
+
+    /// The same, for what only a leader may decide: while this member leads no more, or was deposed unawares, all is
+    /// refused with [`Refusal::NoLeader`] and never proposed by another.
+    pub fn propose_as_leader(&self, sink: &Arc<dyn ReplySink>, batch: Vec<(u64, Record)>) {
+        let tokens = batch.iter().map(|(token, _)| *token).collect();
+        match self.0.standing.leading_term() {
+            // Never for want of room: it is the leader's own, and little.
+            Some(term) => self.0.queue.push_bound(sink, batch, term, u64::MAX),
+            None => Waiters {
+                sink: sink.clone(),
+                tokens,
+            }
+            .refuse(&Refusal::NoLeader),
+        }
     }
 
     /// Proposes one record and waits for its outcome.
@@ -223,13 +269,49 @@ impl Consensus {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         Status {
-            leader: metrics.current_leader.unwrap_or(0),
+            leader: self.leader(&metrics).unwrap_or(0),
             term: metrics.current_term,
             last_log_index: metrics.last_log_index.unwrap_or(0),
             committed_index: metrics.local_committed.index().unwrap_or(0),
             applied_index: self.0.standing.applied().saturating_sub(1),
             is_leader: metrics.state == ServerState::Leader,
             is_learner: metrics.state == ServerState::Learner,
+        }
+    }
+
+    /// The leader that is still there: for itself, a leader judges by the age of its quorum's last word, a follower by that
+    /// of the leader's.
+    fn leader(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<u64> {
+        let leader = metrics.current_leader?;
+        let is_there = if metrics.state == ServerState::Leader {
+            let silence = metrics.last_quorum_acked.map(|at| at.elapsed());
+            self.0.standing.is_lone_voter() || silence.is_none_or(|it| it < self.0.leader_lost)
+        } else {
+            let silence = self.0.standing.leader_silence();
+            leader != metrics.id && silence.is_some_and(|it| it < self.0.leader_lost)
+        };
+        is_there.then_some(leader)
+    }
+
+    /// Whether this member leads and nobody else can, which it knows by the age of its quorum's last word.
+    pub fn leads(&self) -> bool {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        self.0.standing.leads(&metrics, self.0.election_timeout)
+    }
+
+    /// Asks the leader, where that is another member, what its observer knows ([`Observer::asked`]).
+    ///
+    /// # Errors
+    /// [`Refusal::NoLeader`]: no other leads, or it did not answer; it may have heard the question.
+    pub async fn ask_leader(&self, request: Bytes) -> Result<Bytes, Refusal> {
+        let leader = self.0.raft.metrics().borrow_watched().current_leader;
+        let leader = leader.filter(|leader| *leader != self.0.member_id);
+        let lines = self.0.peers.lines(leader.ok_or(Refusal::NoLeader)?);
+        let asking = lines.calls.call(ask::What::Request(request));
+        match tokio::time::timeout(self.0.election_timeout, asking).await {
+            Ok(Ok(answer::What::Response(answer))) => Ok(answer),
+            _ => Err(Refusal::NoLeader),
         }
     }
 

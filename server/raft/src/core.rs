@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use keystead_state::Reader;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Config as RaftConfig, SnapshotPolicy};
 use tokio::runtime::Builder;
@@ -17,14 +18,16 @@ use tokio::sync::{oneshot, watch};
 use crate::bootstrap::StartError;
 use crate::config::Config;
 use crate::flusher::Flushing;
+use crate::forwards::Forwards;
 use crate::leadership::{self, Leading};
 use crate::log_storage::LogStorage;
 use crate::machine::Machine;
-use crate::network::Peers;
 use crate::node::Node;
-use crate::proposer::{Proposer, Queue};
+use crate::peers::{PeersThread, Serving, suspect};
+use crate::proposer::Proposer;
 use crate::purge;
-use crate::reads::Rounds;
+use crate::queue::Queue;
+use crate::reads::{Reads, Rounds, Ways};
 use crate::sink::Observer;
 use crate::standing::Standing;
 use crate::type_config::Raft;
@@ -56,6 +59,10 @@ pub(crate) struct Core {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) flushing: Flushing,
     pub(crate) wal: Arc<Wal>,
+    pub(crate) peers: PeersThread,
+    pub(crate) forwards: Arc<Forwards>,
+    pub(crate) reads: Reads,
+    pub(crate) reader: Reader,
 }
 
 /// A core that runs.
@@ -93,33 +100,54 @@ pub(crate) fn start(core: Core) -> Result<Running, StartError> {
 
 impl Core {
     async fn run(
-        self,
+        mut self,
         started: oneshot::Sender<Result<Raft, StartError>>,
         stopped: oneshot::Receiver<Stop>,
     ) {
         let id = self.config.identity.member_id;
-        let raft =
-            match Raft::new(id, raft_config(&self.config), Peers, self.log, self.machine).await {
-                Ok(raft) => raft,
-                Err(error) => return drop(started.send(Err(StartError::Core(error.to_string())))),
-            };
-        let (leading_sender, leading) = watch::channel(None);
+        let (config, peers) = (raft_config(&self.config), self.peers.peers.clone());
+        let raft = match Raft::new(id, config, peers, self.log, self.machine).await {
+            Ok(raft) => raft,
+            Err(error) => return drop(started.send(Err(StartError::Core(error.to_string())))),
+        };
+        let (leading_sender, leading) = watch::channel(Leading::default());
         tokio::spawn(leadership::follow(
             raft.clone(),
+            id,
             self.standing.clone(),
             self.observer,
             leading_sender,
         ));
         let led = tokio::select! {
-            led = lead(&raft, &self.config, &self.standing, leading) => led,
+            led = lead(&raft, &self.config, &self.standing, leading.clone()) => led,
             () = lacks_space(&self.wal, self.config.flush_interval) => Err(StartError::NoSpace),
         };
         if let Err(error) = led {
             return drop(started.send(Err(error)));
         }
-        tokio::spawn(self.rounds.run(raft.clone()));
+        self.peers.serve(Serving {
+            raft: raft.clone(),
+            queue: self.queue.clone(),
+            reads: self.reads,
+            reader: self.reader,
+            flusher: self.flushing.handle.clone(),
+            unflushed_limit_bytes: self.config.unflushed_limit_bytes,
+        });
+        let peers = self.peers.peers.clone();
+        tokio::spawn(self.rounds.run(Ways {
+            raft: raft.clone(),
+            peers: peers.clone(),
+            leading: leading.clone(),
+            standing: self.standing.clone(),
+            deadline: self.config.proposal_deadline(),
+            patience: self.config.election_timeout,
+        }));
         tokio::spawn(purge::follow(raft.clone(), self.flushing.purgeable.clone()));
-        let proposer = tokio::spawn(Proposer::new(self.queue.clone(), raft.clone()).run());
+        let suspecting = suspect(raft.clone(), peers.clone(), self.config.election_timeout);
+        tokio::spawn(suspecting);
+        let (queue, forwards) = (self.queue.clone(), self.forwards);
+        let proposer = Proposer::new(queue, raft.clone(), peers, forwards, leading);
+        let proposer = tokio::spawn(proposer.run());
         if started.send(Ok(raft.clone())).is_err() {
             return;
         }
@@ -134,6 +162,7 @@ impl Core {
         if raft.shutdown().await.is_err() {
             tracing::warn!("the raft core ended by a panic");
         }
+        drop(self.peers);
         self.flushing.end(how == Stop::Cleanly);
         self.wal.close();
     }
@@ -144,8 +173,10 @@ fn raft_config(config: &Config) -> Arc<RaftConfig> {
     Arc::new(RaftConfig {
         cluster_name: format!("{:016x}", config.identity.cluster_id),
         heartbeat_interval: config.heartbeat.as_millis() as u64,
-        election_timeout_min: election_ms * 11 / 10,
-        election_timeout_max: election_ms * 14 / 10,
+        // openraft campaigns when its lease, which is as long as the longest, and then a random one have passed since the
+        // leader's last word: after 1.25 to 1.4 of the timeout. A vote that is not there in the shortest is not waited for.
+        election_timeout_min: election_ms * 55 / 100,
+        election_timeout_max: election_ms * 70 / 100,
         // The store is the snapshot, and what to purge is chosen by bytes.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
@@ -167,7 +198,7 @@ async fn lead(
     mut leading: watch::Receiver<Leading>,
 ) -> Result<(), StartError> {
     let initialized = raft.is_initialized().await.map_err(failed)?;
-    if !initialized {
+    if !initialized && !config.founders.is_empty() {
         let founders = config.founders.iter();
         let voters: BTreeMap<_, _> = founders
             .map(|member| (member.id, Node::of(member)))
@@ -185,7 +216,7 @@ async fn lead(
         raft.trigger().elect(false).await.map_err(failed)?;
     }
     tokio::select! {
-        led = leading.wait_for(Option::is_some) => led.map(|_| ()).map_err(failed),
+        led = leading.wait_for(|leading| leading.term().is_some()) => led.map(|_| ()).map_err(failed),
         reason = ended(raft) => Err(StartError::Core(reason)),
     }
 }

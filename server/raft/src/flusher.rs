@@ -459,7 +459,8 @@ fn must_end(error: &FlushError) {
     }
 }
 
-fn told<T>(result: Result<T, FlushError>) -> io::Result<T> {
+/// An error as openraft and peers take it. After a failed write the process ends.
+pub(crate) fn told<T>(result: Result<T, FlushError>) -> io::Result<T> {
     result.inspect_err(must_end).map_err(|error| match error {
         FlushError::Full => io::Error::new(io::ErrorKind::StorageFull, error),
         other => io::Error::other(other),

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use keystead_mvcc::Store;
-use keystead_state::{Applied, Outcome, Requests, State};
+use keystead_state::{Applied, Outcome, Reader, Requests, State};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 
 use crate::flusher;
+use crate::forwards::Forwards;
 use crate::node::members_of;
 use crate::sink::Observer;
 use crate::snapshot::{self, Snapshot, SnapshotData};
@@ -33,42 +34,41 @@ pub(crate) struct Machine {
     state: Arc<Mutex<State>>,
     store: Store,
     note: Note,
-    observer: Arc<dyn Observer>,
-    standing: Arc<Standing>,
-    flusher: flusher::Handle,
     wal: Arc<Wal>,
+    told: Told,
+}
+
+/// Who hears of what was applied.
+pub(crate) struct Told {
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) flusher: flusher::Handle,
+    pub(crate) reader: Reader,
+    pub(crate) forwards: Arc<Forwards>,
 }
 
 impl Machine {
     /// `note` is that of the store's last flush: what the state was opened with.
-    pub(crate) fn new(
-        state: State,
-        store: Store,
-        note: Note,
-        observer: Arc<dyn Observer>,
-        standing: Arc<Standing>,
-        flusher: flusher::Handle,
-        wal: Arc<Wal>,
-    ) -> Self {
+    pub(crate) fn new(state: State, store: Store, note: Note, wal: Arc<Wal>, told: Told) -> Self {
         if let Some(last) = &note.last {
-            standing.set_applied(last);
+            told.standing.set_applied(last);
         }
         Self {
             state: Arc::new(Mutex::new(state)),
             store,
             note,
-            observer,
-            standing,
-            flusher,
             wal,
+            told,
         }
     }
 
     async fn apply_entry(&mut self, entry: Entry) -> io::Result<Vec<Outcome>> {
+        let mut origins = Vec::new();
         let requests = match entry.payload {
             Payload::Normal(proposal) => {
-                let records = stored::records(proposal.stored).map_err(io::Error::other)?;
-                Requests::read(&records).map_err(io::Error::other)?
+                let read = stored::entry(proposal.stored).map_err(io::Error::other)?;
+                origins = read.origins;
+                Requests::read(&read.records).map_err(io::Error::other)?
             }
             Payload::Blank => Requests::default(),
             Payload::Membership(membership) => {
@@ -91,12 +91,15 @@ impl Machine {
             apply()
         };
         let applied = applied.map_err(io::Error::other)?;
-        self.standing.set_applied(&entry.log_id);
+        self.told.standing.set_applied(&entry.log_id);
         self.tell_flusher(&applied);
-        self.observer.applied(&applied);
+        self.told.observer.applied(&applied);
         let Applied {
-            outcomes, sealed, ..
+            mut outcomes,
+            sealed,
+            ..
         } = applied;
+        self.told.forwards.applied(&origins, &mut outcomes);
         if long {
             // To give back a million rows takes long, too.
             drop(tokio::task::spawn_blocking(move || drop(sealed)));
@@ -114,10 +117,10 @@ impl Machine {
 
     fn tell_flusher(&self, applied: &Applied) {
         let unflushed = self.store.sizes().unflushed_bytes;
-        self.standing.set_unflushed_bytes(unflushed);
-        self.flusher.applied(unflushed);
+        self.told.standing.set_unflushed_bytes(unflushed);
+        self.told.flusher.applied(unflushed);
         if applied.compacted.is_some() {
-            self.flusher.compact();
+            self.told.flusher.compact();
         }
     }
 }
@@ -147,7 +150,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
             store: self.store.clone(),
-            flusher: self.flusher.clone(),
+            flusher: self.told.flusher.clone(),
         }
     }
 
@@ -158,32 +161,43 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> io::Result<()> {
         // The store must never hold what the log on disk does not lead to.
         self.barrier().await?;
-        let import = self.flusher.begin_import().await?;
-        let building = tokio::task::spawn_blocking(move || snapshot::build_aside(&data, import));
-        let (note, imported) = building.await.map_err(io::Error::other)??;
+        let (imported, note) = match data {
+            SnapshotData::Received(imported, note) => (*imported, note),
+            SnapshotData::Here(store) => {
+                let import = self.told.flusher.begin_import().await?;
+                let building =
+                    tokio::task::spawn_blocking(move || snapshot::build_aside(&store, import));
+                let (note, imported) = building.await.map_err(io::Error::other)??;
+                (imported, note)
+            }
+        };
         let promised = Note::new(meta.last_log_id, meta.last_membership.clone());
         if note != promised {
             let mismatch = format!("a snapshot of {note:?} came as one of {promised:?}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, mismatch));
         }
-        self.flusher.install(imported, note.clone()).await?;
+        self.told.flusher.install(imported, note.clone()).await?;
         let (state, store) = (self.state.clone(), self.store.clone());
         let reloading = tokio::task::spawn_blocking(move || state.lock().reload(&store));
         let reloaded = reloading.await.map_err(io::Error::other)?;
         reloaded.map_err(io::Error::other)?;
-        self.standing.set_membership(note.membership().membership());
+        self.told
+            .standing
+            .set_membership(note.membership().membership());
         if let Some(last) = &note.last {
-            self.standing.set_applied(last);
+            self.told.standing.set_applied(last);
         }
         self.note = note;
+        self.told.observer.restored(&self.told.reader);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         Ok(self
+            .told
             .flusher
             .last_flush()
-            .map(|note| snapshot::of(&self.store, note)))
+            .map(|note| snapshot::of(&self.store, &note)))
     }
 }
 
@@ -202,6 +216,6 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             (Err(error), Some(last)) if error.kind() == io::ErrorKind::StorageFull => last,
             (flushed, _) => flushed?,
         };
-        Ok(snapshot::of(&self.store, note))
+        Ok(snapshot::of(&self.store, &note))
     }
 }

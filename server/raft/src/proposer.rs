@@ -1,231 +1,97 @@
 //! Gathers what is proposed into log entries: one entry carries what came in while the last one was on its way to disk.
 //!
 //! `Consensus::propose` puts requests into the bounded `Queue` from any thread; one task on the core thread takes them
-//! out. When nothing is in flight it proposes at once, so a lone request waits for nobody. It never sends anything
-//! twice: what becomes of an entry after openraft has it is told by its `Replies`, as unknown if need be.
+//! out. When nothing is in flight it proposes at once, so a lone request waits for nobody. Where another member leads,
+//! what gathered goes to it; where nobody does, it waits for one. Nothing is sent twice, save what surely came into
+//! no log: what becomes of an entry after openraft has it is told by its `Replies`, as unknown if need be.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use keystead_proto::internal::Record;
-use keystead_state::Refusal;
+use bytes::Bytes;
+use keystead_proto::peer::{self, Reason, answer, ask};
+use keystead_state::{Outcome, Refusal};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::replies::{Replies, Waiters};
+use crate::forwards::Forwards;
+use crate::leadership::{Leader, Leading};
+use crate::peers::{LineError, Peers};
+use crate::queue::{Batch, Gathered, Queue, Ticket, oldest};
+use crate::replies::Replies;
 use crate::sink::ReplySink;
 use crate::stored;
 use crate::type_config::{Callback, Proposal, Raft, TypeConfig};
 
-/// One entry holds at most this many requests: apply of an entry is one step on the core thread.
-const ENTRY_REQUESTS: usize = 512;
-/// And at most about this many bytes, save that a single larger request gets an entry of its own.
-pub(crate) const ENTRY_BYTES: usize = 1 << 20;
-/// What may wait for an entry. At 50,000 requests a second this is a third of a second of work.
-const WAITING_REQUESTS: usize = 16 << 10;
-const WAITING_BYTES: usize = 32 << 20;
+/// Messages to a leader that were not answered. Two: one is written there while the next gathers here.
+const FORWARDS: usize = 2;
+/// How long a leader is left alone that could not be reached, or does not know yet that it has a majority.
+const REST: Duration = Duration::from_millis(20);
 /// How exactly deadlines are kept.
 const DEADLINE_STEP: Duration = Duration::from_millis(250);
-
-/// What waits to be proposed.
-pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
-    /// Set from the taking of an entry until its bytes are on this member's disk, or until it was turned away.
-    in_flight: AtomicBool,
-    /// There is work, or room for the next entry.
-    wake: Notify,
-    deadline: Duration,
-}
-
-#[derive(Default)]
-struct Waiting {
-    batches: VecDeque<Batch>,
-    requests: usize,
-    bytes: usize,
-    closed: bool,
-}
-
-struct Batch {
-    since: Instant,
-    sink: Arc<dyn ReplySink>,
-    requests: VecDeque<(u64, Record)>,
-}
-
-impl Queue {
-    pub(crate) fn new(deadline: Duration) -> Arc<Self> {
-        Arc::new(Self {
-            waiting: Mutex::default(),
-            in_flight: AtomicBool::new(false),
-            wake: Notify::new(),
-            deadline,
-        })
-    }
-
-    /// Takes all of `requests`, or refuses all of them with a call to `sink`: when too much waits already, and when that is
-    /// more than `room` bytes.
-    pub(crate) fn push(&self, sink: &Arc<dyn ReplySink>, requests: Vec<(u64, Record)>, room: u64) {
-        let bytes: usize = requests
-            .iter()
-            .map(|(_, record)| record.payload.len())
-            .sum();
-        if let Err((requests, refusal)) = self.try_push(sink, requests, bytes, room) {
-            let tokens = requests.into_iter().map(|(token, _)| token).collect();
-            Waiters {
-                sink: sink.clone(),
-                tokens,
-            }
-            .refuse(&refusal);
-        } else if !self.in_flight.load(Ordering::SeqCst) {
-            self.wake.notify_one();
-        }
-    }
-
-    fn try_push(
-        &self,
-        sink: &Arc<dyn ReplySink>,
-        requests: Vec<(u64, Record)>,
-        bytes: usize,
-        room: u64,
-    ) -> Result<(), (Vec<(u64, Record)>, Refusal)> {
-        let mut waiting = self.waiting.lock();
-        if waiting.closed {
-            return Err((requests, Refusal::Stopped));
-        }
-        if waiting.requests + requests.len() > WAITING_REQUESTS
-            || waiting.bytes + bytes > WAITING_BYTES
-            || waiting.bytes as u64 > room
-        {
-            return Err((requests, Refusal::TooManyRequests));
-        }
-        waiting.requests += requests.len();
-        waiting.bytes += bytes;
-        waiting.batches.push_back(Batch {
-            since: Instant::now(),
-            sink: sink.clone(),
-            requests: requests.into(),
-        });
-        Ok(())
-    }
-
-    /// Refuses what comes from now on; what waits already is still proposed.
-    pub(crate) fn close(&self) {
-        self.waiting.lock().closed = true;
-        self.wake.notify_one();
-    }
-
-    /// Takes what fits into one entry, and holds the next back until this one's `Ticket` is gone.
-    fn take(self: &Arc<Self>) -> Option<(Vec<Record>, Arc<Replies>, Ticket)> {
-        let mut waiting = self.waiting.lock();
-        if waiting.requests == 0 || self.in_flight.load(Ordering::SeqCst) {
-            return None;
-        }
-        let (records, waiters) = waiting.next_entry();
-        self.in_flight.store(true, Ordering::SeqCst);
-        Some((
-            records,
-            Replies::to(waiters),
-            Ticket(Arc::new(InFlight(self.clone()))),
-        ))
-    }
-
-    /// Takes what has waited for longer than its deadline.
-    fn take_overdue(&self, now: Instant) -> Vec<Waiters> {
-        self.waiting.lock().overdue(now, self.deadline)
-    }
-}
-
-impl Waiting {
-    fn next_entry(&mut self) -> (Vec<Record>, Vec<Waiters>) {
-        let mut records = Vec::with_capacity(self.requests.min(ENTRY_REQUESTS));
-        let mut waiters = Vec::new();
-        let mut bytes = 0;
-        while let Some(batch) = self.batches.front_mut() {
-            let mut tokens = Vec::with_capacity(batch.requests.len());
-            while let Some((_, record)) = batch.requests.front() {
-                let size = record.payload.len();
-                let full = records.len() == ENTRY_REQUESTS || bytes + size > ENTRY_BYTES;
-                if full && !records.is_empty() {
-                    break;
-                }
-                let (token, record) = batch.requests.pop_front().expect("the front was just seen");
-                bytes += size;
-                tokens.push(token);
-                records.push(record);
-            }
-            if !tokens.is_empty() {
-                waiters.push(Waiters {
-                    sink: batch.sink.clone(),
-                    tokens,
-                });
-            }
-            if !batch.requests.is_empty() {
-                break;
-            }
-            self.batches.pop_front();
-        }
-        self.requests -= records.len();
-        self.bytes -= bytes;
-        (records, waiters)
-    }
-
-    fn overdue(&mut self, now: Instant, deadline: Duration) -> Vec<Waiters> {
-        let mut overdue = Vec::new();
-        while self
-            .batches
-            .front()
-            .is_some_and(|batch| now.duration_since(batch.since) > deadline)
-        {
-            let Some(batch) = self.batches.pop_front() else {
-                break;
-            };
-            self.requests -= batch.requests.len();
-            self.bytes -= batch
-                .requests
-                .iter()
-                .map(|(_, record)| record.payload.len())
-                .sum::<usize>();
-            let tokens = batch.requests.into_iter().map(|(token, _)| token).collect();
-            overdue.push(Waiters {
-                sink: batch.sink,
-                tokens,
-            });
-        }
-        overdue
-    }
-}
-
-/// Travels with an entry to the log. When the last copy is dropped, the entry is on disk or was turned away, and the
-/// next may be proposed.
-#[derive(Clone)]
-pub(crate) struct Ticket(#[expect(dead_code, reason = "held for its drop")] Arc<InFlight>);
-
-struct InFlight(Arc<Queue>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.store(false, Ordering::SeqCst);
-        self.0.wake.notify_one();
-    }
-}
 
 /// The task that turns what waits into entries.
 pub(crate) struct Proposer {
     queue: Arc<Queue>,
     raft: Raft,
-    /// Entries that openraft has, oldest first.
+    peers: Peers,
+    forwards: Arc<Forwards>,
+    leading: watch::Receiver<Leading>,
+    /// Entries that openraft has and messages that were sent, oldest first.
     proposed: VecDeque<(Instant, Weak<Replies>)>,
+    returned: mpsc::UnboundedReceiver<Returned>,
+    returns: mpsc::UnboundedSender<Returned>,
+    /// Messages that did not return.
+    away: usize,
+    leader: Leader,
+    /// When the leader was elected, as this member heard it.
+    elected: Option<Instant>,
+    /// Nothing is passed on before.
+    rest_until: Option<tokio::time::Instant>,
+}
+
+/// What is heard of something that was passed on. There is no more of it than was passed on.
+enum Returned {
+    /// A message to the leader was answered, or will not be.
+    Message {
+        number: u64,
+        batches: Vec<Batch>,
+        answer: Result<answer::What, LineError>,
+    },
+    /// openraft turned an entry away before it was appended.
+    Entry {
+        since: Instant,
+        replies: Arc<Replies>,
+        stored: Bytes,
+        bound: Vec<usize>,
+    },
 }
 
 impl Proposer {
-    pub(crate) fn new(queue: Arc<Queue>, raft: Raft) -> Self {
+    pub(crate) fn new(
+        queue: Arc<Queue>,
+        raft: Raft,
+        peers: Peers,
+        forwards: Arc<Forwards>,
+        leading: watch::Receiver<Leading>,
+    ) -> Self {
+        let (returns, returned) = mpsc::unbounded_channel();
         Self {
             queue,
             raft,
+            peers,
+            forwards,
+            leading,
             proposed: VecDeque::new(),
+            returned,
+            returns,
+            away: 0,
+            leader: Leader::Nobody,
+            elected: None,
+            rest_until: None,
         }
     }
 
@@ -234,34 +100,193 @@ impl Proposer {
         let mut deadlines = tokio::time::interval(DEADLINE_STEP);
         deadlines.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let queue = self.queue.clone();
+        let mut leading_gone = false;
         while !self.is_done() {
+            let rest_until = self.rest_until;
+            let rested = async {
+                match rest_until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = queue.wake.notified() => {}
+                changed = self.leading.changed(), if !leading_gone => {
+                    leading_gone = changed.is_err();
+                    self.take_leading();
+                }
+                Some(returned) = self.returned.recv() => self.take_returned(returned),
+                () = rested => self.rest_until = None,
                 _ = deadlines.tick() => self.expire(Instant::now()),
             }
-            while let Some((records, replies, ticket)) = queue.take() {
-                self.propose(records, replies, ticket).await;
+            self.pass_on().await;
+        }
+    }
+
+    fn take_leading(&mut self) {
+        let now = *self.leading.borrow();
+        self.forwards.term_applied(now.applied_term);
+        if std::mem::replace(&mut self.leader, now.leader) != now.leader
+            && now.leader != Leader::Nobody
+        {
+            self.elected = Some(Instant::now());
+        }
+    }
+
+    /// Hands on what waits to whoever leads.
+    async fn pass_on(&mut self) {
+        let leader = self.leading.borrow().leader;
+        match leader {
+            Leader::Me { term } => {
+                while self.rest_until.is_none()
+                    && let Some((gathered, ticket)) = self.queue.take(term)
+                {
+                    self.propose(term, gathered, ticket).await;
+                }
             }
+            Leader::Other { id, term } => {
+                while self.away < FORWARDS
+                    && self.rest_until.is_none()
+                    && let Some(batches) = self.queue.take_forward()
+                {
+                    self.forward(id, term, batches);
+                }
+            }
+            Leader::Nobody => {}
+        }
+    }
+
+    fn forward(&mut self, leader: u64, term: u64, batches: Vec<Batch>) {
+        let replies = Replies::to(batches.iter().map(Batch::waiters).collect());
+        self.proposed
+            .push_back((oldest(&batches), Arc::downgrade(&replies)));
+        let number = self.forwards.begin(term, replies);
+        let records = batches.iter().flat_map(|batch| &batch.requests);
+        let what = ask::What::Forward(peer::Forward {
+            term,
+            origin: self.forwards.sender(),
+            number,
+            records: records.map(|(_, record)| record.clone()).collect(),
+        });
+        let (lines, returns) = (self.peers.lines(leader), self.returns.clone());
+        self.away += 1;
+        tokio::spawn(async move {
+            let answer = lines.calls.call(what).await;
+            // The member is stopping.
+            drop(returns.send(Returned::Message {
+                number,
+                batches,
+                answer,
+            }));
+        });
+    }
+
+    fn take_returned(&mut self, returned: Returned) {
+        match returned {
+            Returned::Message {
+                number,
+                batches,
+                answer,
+            } => self.take_message(number, batches, answer),
+            Returned::Entry {
+                since,
+                replies,
+                stored,
+                bound,
+            } => self.take_entry(since, &replies, stored, &bound),
+        }
+    }
+
+    /// The entry is in no log. What any leader may take waits for one again; the rest goes back to where it came from.
+    fn take_entry(&mut self, since: Instant, replies: &Replies, stored: Bytes, bound: &[usize]) {
+        let Ok(entry) = stored::entry(stored) else {
+            return replies.refuse(&Refusal::NoLeader);
+        };
+        let mut records = entry.records.into_iter();
+        let (mut place, mut batches) = (0, Vec::new());
+        for waiters in replies.take() {
+            let count = waiters.tokens.len();
+            let records = records.by_ref().take(count).collect();
+            if bound.contains(&place) {
+                waiters.refuse(&Refusal::NoLeader);
+            } else {
+                batches.push(Batch::again(since, waiters, records));
+            }
+            place += count;
+        }
+        self.queue.put_back(batches);
+        self.rest_until = Some(tokio::time::Instant::now() + REST);
+    }
+
+    fn take_message(
+        &mut self,
+        number: u64,
+        batches: Vec<Batch>,
+        answer: Result<answer::What, LineError>,
+    ) {
+        self.away -= 1;
+        let nowhere = match answer {
+            // What became of it is seen in the log, if not by the leader's successor.
+            Ok(answer::What::Taken(_)) | Err(LineError::Lost(_)) => return,
+            Ok(answer::What::Refused(refused)) => match refused.reason() {
+                Reason::NotLeader => None,
+                Reason::TooMany => Some(Refusal::TooManyRequests),
+                _ => return,
+            },
+            Ok(_) => return,
+            Err(LineError::NotSent(_)) => None,
+        };
+        let Some(replies) = self.forwards.take_back(number) else {
+            return;
+        };
+        if let Some(refusal) = nowhere {
+            replies.refuse(&refusal);
+        } else if !replies.are_delivered() {
+            replies.take();
+            self.queue.put_back(batches);
+            self.rest_until = Some(tokio::time::Instant::now() + REST);
         }
     }
 
     fn is_done(&mut self) -> bool {
         self.forget_answered();
-        let waiting = self.queue.waiting.lock();
-        waiting.closed && waiting.requests == 0 && self.proposed.is_empty()
+        self.queue.is_done() && self.away == 0 && self.proposed.is_empty()
     }
 
-    async fn propose(&mut self, records: Vec<Record>, replies: Arc<Replies>, ticket: Ticket) {
+    async fn propose(&mut self, term: u64, gathered: Gathered, ticket: Ticket) {
         self.forget_answered();
-        self.proposed
-            .push_back((Instant::now(), Arc::downgrade(&replies)));
+        let Gathered {
+            since,
+            records,
+            origins,
+            waiters,
+            bound,
+        } = gathered;
+        let replies = Replies::to(waiters);
+        self.proposed.push_back((since, Arc::downgrade(&replies)));
+        let stored = stored::command(records, origins);
         let proposal = Proposal {
-            stored: stored::command(records),
+            stored: stored.clone(),
             ticket: Some(ticket),
         };
-        let callback = Callback::new(move |result| complete(&replies, result));
+        let returns = self.returns.clone();
+        let callback = Callback::new(move |result: ClientWriteResult<TypeConfig>| match result {
+            Ok(applied) => replies.deliver(applied.data),
+            Err(ClientWriteError::ForwardToLeader(_)) => {
+                // When there is no proposer any more, who waits hears of the end from the replies' own.
+                drop(returns.send(Returned::Entry {
+                    since,
+                    replies,
+                    stored,
+                    bound,
+                }));
+            }
+            // It may yet be committed by the next leader.
+            Err(_) => replies.refuse(&Refusal::LeaderChanged),
+        });
+        let write = self.raft.write(proposal).with_leader(term);
         // An error means that the core has ended; it drops the callback, which tells those who wait.
-        if let Err(ended) = self.raft.client_write_ff(proposal, Some(callback)).await {
+        if let Err(ended) = write.responder(callback).await {
             tracing::debug!(%ended, "a proposal found no core");
         }
     }
@@ -282,134 +307,59 @@ impl Proposer {
     }
 
     fn expire(&mut self, now: Instant) {
-        for waiters in self.queue.take_overdue(now) {
-            waiters.refuse(&Refusal::Timeout);
+        self.forget_answered();
+        self.forwards.forget_answered();
+        let refusal = |since: Instant| match self.elected {
+            Some(elected) if elected > since => Refusal::LeaderLost,
+            _ => Refusal::Timeout,
+        };
+        for (since, waiters) in self.queue.take_overdue(now) {
+            waiters.refuse(&refusal(since));
         }
         for (since, replies) in &self.proposed {
             if now.duration_since(*since) <= self.queue.deadline {
                 break;
             }
             if let Some(replies) = replies.upgrade() {
-                replies.refuse(&Refusal::Timeout);
+                replies.refuse(&refusal(*since));
             }
         }
     }
 }
 
-fn complete(replies: &Replies, result: ClientWriteResult<TypeConfig>) {
-    match result {
-        Ok(applied) => replies.deliver(applied.data),
-        // Turned away before it was appended.
-        Err(ClientWriteError::ForwardToLeader(_)) => replies.refuse(&Refusal::NoLeader),
-        // It may yet be committed by the next leader.
-        Err(_) => replies.refuse(&Refusal::LeaderChanged),
+/// Where a batch that another member forwarded is answered: not with outcomes, which that member has from its own log, but
+/// with whether it came into the log at all.
+pub(crate) struct ForwardSink(Mutex<Option<oneshot::Sender<ForwardAnswer>>>);
+
+/// What the leader says of a batch that was forwarded to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ForwardAnswer {
+    /// The log knows what became of it, if anybody does.
+    Taken,
+    /// It is in no log, since this member does not lead in that term.
+    NotLeader,
+    /// It is in no log, since too much waits here.
+    TooMany,
+}
+
+impl ForwardSink {
+    pub(crate) fn new() -> (Arc<Self>, oneshot::Receiver<ForwardAnswer>) {
+        let (answer, answered) = oneshot::channel();
+        (Arc::new(Self(Mutex::new(Some(answer)))), answered)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use keystead_state::Outcome;
-
-    #[derive(Default)]
-    struct Told(Mutex<Vec<(u64, Outcome)>>);
-
-    impl ReplySink for Told {
-        fn deliver(&self, replies: Vec<(u64, Outcome)>) {
-            self.0.lock().extend(replies);
-        }
-    }
-
-    fn record(size: usize) -> Record {
-        Record {
-            payload: vec![0; size].into(),
-            ..Default::default()
-        }
-    }
-
-    fn sizes(queue: &Arc<Queue>) -> Option<Vec<usize>> {
-        let (records, _, _) = queue.take()?;
-        Some(records.iter().map(|record| record.payload.len()).collect())
-    }
-
-    #[test]
-    fn an_entry_is_bounded_by_requests_and_by_bytes_and_one_large_request_goes_alone() {
-        let queue = Queue::new(Duration::from_secs(1));
-        let sink: Arc<dyn ReplySink> = Arc::new(Told::default());
-        let large = ENTRY_BYTES + 1;
-        let push = |requests| queue.push(&sink, requests, u64::MAX);
-        push((0..600).map(|token| (token, record(1))).collect());
-        push(vec![
-            (600, record(large)),
-            (601, record(large)),
-            (602, record(2)),
-        ]);
-        push(vec![(603, record(ENTRY_BYTES - 2)), (604, record(1))]);
-        let expected = [
-            vec![1; 512],
-            vec![1; 88],
-            vec![large],
-            vec![large],
-            vec![2, ENTRY_BYTES - 2],
-            vec![1],
-        ];
-        for entry in expected {
-            assert_eq!(sizes(&queue), Some(entry));
-        }
-        assert_eq!(sizes(&queue), None);
-        let waiting = queue.waiting.lock();
-        assert_eq!(
-            (waiting.requests, waiting.bytes, waiting.batches.len()),
-            (0, 0, 0)
-        );
-    }
-
-    #[test]
-    fn the_next_entry_waits_until_the_last_ticket_is_gone() {
-        let queue = Queue::new(Duration::from_secs(1));
-        let sink: Arc<dyn ReplySink> = Arc::new(Told::default());
-        queue.push(&sink, vec![(0, record(1))], u64::MAX);
-        let (_, _, ticket) = queue.take().unwrap();
-        queue.push(&sink, vec![(1, record(2))], u64::MAX);
-        let copy = ticket.clone();
-        drop(ticket);
-        assert_eq!(sizes(&queue), None);
-        drop(copy);
-        assert_eq!(sizes(&queue), Some(vec![2]));
-    }
-
-    #[test]
-    fn what_waited_too_long_is_refused_and_what_was_dropped_is_told() {
-        let queue = Queue::new(Duration::from_secs(1));
-        let told = Arc::new(Told::default());
-        let sink: Arc<dyn ReplySink> = told.clone();
-        queue.push(&sink, vec![(7, record(1)), (8, record(1))], u64::MAX);
-        assert!(queue.take_overdue(Instant::now()).is_empty());
-        for waiters in queue.take_overdue(Instant::now() + Duration::from_secs(2)) {
-            waiters.refuse(&Refusal::Timeout);
-        }
-        queue.push(&sink, vec![(9, record(1))], u64::MAX);
-        drop(queue.take());
-        queue.close();
-        queue.push(&sink, vec![(10, record(1))], u64::MAX);
-        let expected = [
-            (7, Err(Refusal::Timeout)),
-            (8, Err(Refusal::Timeout)),
-            (9, Err(Refusal::Stopped)),
-            (10, Err(Refusal::Stopped)),
-        ];
-        assert_eq!(*told.0.lock(), expected);
-    }
-
-    #[test]
-    fn nothing_is_taken_while_more_waits_than_there_is_room_for() {
-        let queue = Queue::new(Duration::from_secs(1));
-        let told = Arc::new(Told::default());
-        let sink: Arc<dyn ReplySink> = told.clone();
-        queue.push(&sink, vec![(1, record(9))], 0);
-        queue.push(&sink, vec![(2, record(1))], 8);
-        queue.push(&sink, vec![(3, record(1))], 9);
-        assert_eq!(*told.0.lock(), [(2, Err(Refusal::TooManyRequests))]);
-        assert_eq!(sizes(&queue), Some(vec![9, 1]));
+impl ReplySink for ForwardSink {
+    fn deliver(&self, replies: Vec<(u64, Outcome)>) {
+        let Some(answer) = self.0.lock().take() else {
+            return;
+        };
+        let said = match replies.first() {
+            Some((_, Err(Refusal::NoLeader))) => ForwardAnswer::NotLeader,
+            Some((_, Err(Refusal::TooManyRequests))) => ForwardAnswer::TooMany,
+            _ => ForwardAnswer::Taken,
+        };
+        // The connection is gone.
+        answer.send(said).ok();
     }
 }

@@ -1,24 +1,46 @@
 //! Linearizable reads where this member is not the only voter: one round of heartbeats answers everyone who asked
 //! before it began. Who asks while a round is under way waits for the next.
+//!
+//! The leader gives the round; another member asks it for one, and then waits until it has applied as much. While there is
+//! no leader, everyone waits.
 
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keystead_proto::peer::{Nothing, answer, ask};
 use keystead_state::Refusal;
 use openraft::ReadPolicy;
-use openraft::errors::{LinearizableReadError, RaftError};
-use tokio::sync::{mpsc, oneshot};
+use openraft::errors::RaftError;
+use openraft::raft::linearizable_read::LinearizerOption;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use crate::type_config::{Raft, TypeConfig};
+use crate::leadership::{Leader, Leading};
+use crate::peers::Peers;
+use crate::standing::{Position, Standing, position_after};
+use crate::type_config::Raft;
 
 /// How many reads may wait for a round; beyond, a read is refused at once.
 const WAITING_READS: usize = 16 << 10;
+/// A round that failed is followed by another after this.
+const RETRY: Duration = Duration::from_millis(20);
 
-type Asker = oneshot::Sender<Result<(), Refusal>>;
+/// What is asked.
+enum Ask {
+    /// That what is applied here be current.
+    Barrier(oneshot::Sender<Result<(), Refusal>>),
+    /// By another member: up to where it must have applied. Only a leader knows.
+    Index(oneshot::Sender<Option<Position>>),
+}
 
 /// Where reads ask for a round.
 #[derive(Clone)]
-pub(crate) struct Reads(mpsc::Sender<Asker>);
+pub(crate) struct Reads(mpsc::Sender<Ask>);
 
 /// Answers the reads; lives on the core thread.
-pub(crate) struct Rounds(mpsc::Receiver<Asker>);
+pub(crate) struct Rounds(mpsc::Receiver<Ask>);
 
 pub(crate) fn channel() -> (Reads, Rounds) {
     let (asking, asked) = mpsc::channel(WAITING_READS);
@@ -29,44 +51,177 @@ impl Reads {
     /// Returns when everything that was acknowledged anywhere before the call is applied here.
     pub(crate) async fn barrier(&self) -> Result<(), Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.0.try_send(answer).map_err(|error| match error {
+        self.ask(Ask::Barrier(answer))?;
+        answered.await.unwrap_or(Err(Refusal::Stopped))
+    }
+
+    /// Up to where must be applied what a read that begins now is to see; none where this member does not lead.
+    pub(crate) async fn index(&self) -> Result<Option<Position>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Index(answer))?;
+        Ok(answered.await.unwrap_or(None))
+    }
+
+    fn ask(&self, ask: Ask) -> Result<(), Refusal> {
+        self.0.try_send(ask).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::TooManyRequests,
             mpsc::error::TrySendError::Closed(_) => Refusal::Stopped,
-        })?;
-        answered.await.unwrap_or(Err(Refusal::Stopped))
+        })
     }
 }
 
+/// What rounds are made with.
+pub(crate) struct Ways {
+    pub(crate) raft: Raft,
+    pub(crate) peers: Peers,
+    pub(crate) leading: watch::Receiver<Leading>,
+    pub(crate) standing: Arc<Standing>,
+    /// A read that waited longer is refused.
+    pub(crate) deadline: Duration,
+    /// How long the leader waits for a quorum in one round.
+    pub(crate) patience: Duration,
+}
+
+/// The position of a round, or none where it failed.
+type Round = Pin<Box<dyn Future<Output = Option<Position>> + Send>>;
+
+/// Those who wait, and since when.
+type Waiting = Vec<(Instant, Ask)>;
+
 impl Rounds {
     /// Runs until the last `Reads` is gone.
-    pub(crate) async fn run(mut self, raft: Raft) {
-        let mut askers = Vec::new();
-        while self.0.recv_many(&mut askers, WAITING_READS).await > 0 {
-            let answer = round(&raft).await;
-            for asker in askers.drain(..) {
-                // Who no longer waits needs no answer.
-                asker.send(answer.clone()).ok();
+    pub(crate) async fn run(mut self, ways: Ways) {
+        let mut next: Waiting = Vec::new();
+        let mut asked: Waiting = Vec::new();
+        let mut round: Option<Round> = None;
+        // Those whose round is over, by what is to be applied yet.
+        let mut ready: BTreeMap<Position, Waiting> = BTreeMap::new();
+        let mut rest = None;
+        let mut overdue = tokio::time::interval(ways.patience);
+        loop {
+            if round.is_none() && rest.is_none() && !next.is_empty() {
+                asked = std::mem::take(&mut next);
+                if !matches!(ways.leading.borrow().leader, Leader::Me { .. }) {
+                    asked = answer_members(asked, None);
+                }
+                round = Some(ways.round());
+            }
+            tokio::select! {
+                ask = self.0.recv() => match ask {
+                    Some(ask) => next.push((Instant::now(), ask)),
+                    None => return,
+                },
+                position = async {
+                    match &mut round {
+                        Some(round) => round.await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    round = None;
+                    let over = std::mem::take(&mut asked);
+                    match position {
+                        Some(position) => {
+                            let left = answer_members(over, Some(position));
+                            ready.entry(position).or_default().extend(left);
+                        }
+                        None => {
+                            let mut left = answer_members(over, None);
+                            left.append(&mut next);
+                            next = left;
+                            rest = Some(Instant::now() + RETRY);
+                        }
+                    }
+                }
+                () = ways.standing.applied_more.notified(), if !ready.is_empty() => {}
+                () = async {
+                    match rest {
+                        Some(until) => tokio::time::sleep_until(until).await,
+                        None => std::future::pending().await,
+                    }
+                } => rest = None,
+                now = overdue.tick() => {
+                    refuse_overdue(&mut next, now, ways.deadline);
+                    for waiting in ready.values_mut() {
+                        refuse_overdue(waiting, now, ways.deadline);
+                    }
+                }
+            }
+            let applied = ways.standing.applied();
+            while let Some(entry) = ready.first_entry()
+                && *entry.key() <= applied
+            {
+                for (_, ask) in entry.remove() {
+                    ask.permit();
+                }
             }
         }
     }
 }
 
-async fn round(raft: &Raft) -> Result<(), Refusal> {
-    let current = raft
-        .get_read_linearizer(ReadPolicy::ReadIndex)
-        .await
-        .map_err(refusal)?;
-    current
-        .await_ready(raft)
-        .await
-        .map_err(|_| Refusal::Stopped)?;
-    Ok(())
+/// Answers what other members asked; the rest is left.
+fn answer_members(waiting: Waiting, position: Option<Position>) -> Waiting {
+    let mut left = Vec::with_capacity(waiting.len());
+    for (since, ask) in waiting {
+        match ask {
+            // Who no longer waits needs no answer: so for all of them.
+            Ask::Index(answer) => drop(answer.send(position)),
+            Ask::Barrier(_) => left.push((since, ask)),
+        }
+    }
+    left
 }
 
-fn refusal(error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> Refusal {
-    match error {
-        RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => Refusal::NoLeader,
-        RaftError::APIError(_) => Refusal::Timeout,
-        RaftError::Fatal(_) => Refusal::Stopped,
+fn refuse_overdue(waiting: &mut Waiting, now: Instant, deadline: Duration) {
+    let late = waiting.extract_if(.., |(since, ask)| {
+        ask.is_given_up() || now.saturating_duration_since(*since) > deadline
+    });
+    for (_, ask) in late {
+        if let Ask::Barrier(answer) = ask {
+            answer.send(Err(Refusal::Timeout)).ok();
+        }
+    }
+}
+
+impl Ask {
+    fn permit(self) {
+        if let Self::Barrier(answer) = self {
+            answer.send(Ok(())).ok();
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Barrier(answer) => answer.is_closed(),
+            Self::Index(answer) => answer.is_closed(),
+        }
+    }
+}
+
+impl Ways {
+    /// Begins a round with whoever leads.
+    fn round(&self) -> Round {
+        let leader = self.leading.borrow().leader;
+        match leader {
+            Leader::Me { .. } => Box::pin(led_here(self.raft.clone(), self.patience)),
+            Leader::Other { id, .. } => {
+                let (lines, patience) = (self.peers.lines(id), self.patience);
+                Box::pin(async move {
+                    let call = lines.calls.call(ask::What::ReadIndex(Nothing {}));
+                    match tokio::time::timeout(2 * patience, call).await {
+                        Ok(Ok(answer::What::ReadIndex(position))) => Some(position),
+                        _ => None,
+                    }
+                })
+            }
+            Leader::Nobody => Box::pin(std::future::ready(None)),
+        }
+    }
+}
+
+async fn led_here(raft: Raft, patience: Duration) -> Option<Position> {
+    let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(patience);
+    match raft.get_read_linearizer(option).await {
+        Ok(current) => Some(position_after(current.read_log_id().log_id().index)),
+        Err(RaftError::APIError(_) | RaftError::Fatal(_)) => None,
     }
 }

@@ -70,7 +70,8 @@ impl Replies {
         }
     }
 
-    fn take(&self) -> Vec<Waiters> {
+    /// Those who still wait, who are to be told by somebody else from now on.
+    pub(crate) fn take(&self) -> Vec<Waiters> {
         std::mem::take(&mut *self.0.lock())
     }
 }

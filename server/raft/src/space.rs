@@ -12,7 +12,7 @@ use keystead_state::{Outcome, Reader};
 use prost::Message as _;
 
 use crate::ballast::Ballast;
-use crate::proposer::Queue;
+use crate::queue::Queue;
 use crate::sink::ReplySink;
 
 /// This member's alarm NOSPACE.

@@ -4,10 +4,13 @@
 //! Written by the log storage, the state machine, the flusher and the leadership task; read by `Consensus`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::sync::Notify;
 
-use crate::type_config::{LogId, Membership};
+use crate::peers::Addresses;
+use crate::type_config::{LogId, Membership, TypeConfig};
 
 /// A count of log entries: the index of the next one. Zero means none, since the first index is zero.
 pub(crate) type Position = u64;
@@ -30,6 +33,13 @@ pub(crate) struct Standing {
     /// This member is one without a vote.
     learner: AtomicBool,
     unflushed_bytes: AtomicU64,
+    begun: Instant,
+    /// When a leader was heard that this member follows, in milliseconds after `begun`; zero means never.
+    heard_leader: AtomicU64,
+    /// Where the members are dialled.
+    pub(crate) addresses: Addresses,
+    /// An entry was applied. One task waits for it.
+    pub(crate) applied_more: Notify,
     /// An entry of another term than the one before was applied.
     pub(crate) term_applied: Notify,
 }
@@ -44,6 +54,10 @@ impl Standing {
             lone_voter: AtomicBool::new(false),
             learner: AtomicBool::new(false),
             unflushed_bytes: AtomicU64::new(0),
+            begun: Instant::now(),
+            heard_leader: AtomicU64::new(0),
+            addresses: Addresses::default(),
+            applied_more: Notify::new(),
             term_applied: Notify::new(),
         }
     }
@@ -51,6 +65,7 @@ impl Standing {
     pub(crate) fn set_applied(&self, last: &LogId) {
         self.applied
             .store(position_after(last.index), Ordering::Release);
+        self.applied_more.notify_one();
         if self
             .applied_term
             .swap(last.leader_id.term, Ordering::AcqRel)
@@ -73,14 +88,24 @@ impl Standing {
             .store(term.unwrap_or(0), Ordering::Release);
     }
 
+    /// The term in which this member leads, with everything from earlier terms applied.
+    pub(crate) fn leading_term(&self) -> Option<u64> {
+        match self.leading_term.load(Ordering::Acquire) {
+            0 => None,
+            term => Some(term),
+        }
+    }
+
     /// Takes note of the membership in force: in Raft it is so from the moment that it stands in the log.
     pub(crate) fn set_membership(&self, membership: &Membership) {
-        let lone = membership.voter_ids().all(|voter| voter == self.member_id);
+        let mut voters = membership.voter_ids();
+        let lone = voters.next() == Some(self.member_id) && voters.next().is_none();
         self.lone_voter.store(lone, Ordering::Release);
         let learner = membership
             .learner_ids()
             .any(|learner| learner == self.member_id);
         self.learner.store(learner, Ordering::Release);
+        self.addresses.learn(membership);
     }
 
     /// The end of the log was taken back, and a membership may have gone with it: which one is in force is not asked, for
@@ -101,6 +126,31 @@ impl Standing {
     /// that was acknowledged in an earlier term is missing. (An entry is applied here before it is acknowledged.)
     pub(crate) fn reads_are_current(&self) -> bool {
         self.is_lone_voter() && self.leading_term.load(Ordering::Acquire) != 0
+    }
+
+    /// The leader that this member follows said something.
+    pub(crate) fn heard_leader(&self) {
+        let now = self.begun.elapsed().as_millis() as u64;
+        self.heard_leader.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// How long the leader has been silent; none where none was ever heard.
+    pub(crate) fn leader_silence(&self) -> Option<Duration> {
+        match self.heard_leader.load(Ordering::Relaxed) {
+            0 => None,
+            heard => Some(
+                self.begun
+                    .elapsed()
+                    .saturating_sub(Duration::from_millis(heard)),
+            ),
+        }
+    }
+
+    /// Whether this member leads, and nobody else can: a quorum acknowledged so less than an election `timeout` ago.
+    pub(crate) fn leads(&self, metrics: &RaftMetrics<TypeConfig>, timeout: Duration) -> bool {
+        let acknowledged = metrics.last_quorum_acked.map(|at| at.elapsed());
+        metrics.state == ServerState::Leader
+            && (self.is_lone_voter() || acknowledged.is_some_and(|it| it < timeout))
     }
 
     pub(crate) fn set_unflushed_bytes(&self, bytes: u64) {

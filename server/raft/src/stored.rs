@@ -49,11 +49,12 @@ pub(crate) enum Unreadable {
     Protobuf(#[from] prost::DecodeError),
 }
 
-/// A batch of records as one log entry.
-pub(crate) fn command(records: Vec<internal::Record>) -> Bytes {
+/// A batch of records as one log entry, with the runs of them that other members forwarded.
+pub(crate) fn command(records: Vec<internal::Record>, origins: Vec<internal::Origin>) -> Bytes {
     let entry = internal::Entry {
         version: VERSION,
         records,
+        origins,
     };
     let mut bytes = BytesMut::with_capacity(1 + entry.encoded_len());
     bytes.put_u8(COMMAND);
@@ -63,15 +64,15 @@ pub(crate) fn command(records: Vec<internal::Record>) -> Bytes {
     bytes.freeze()
 }
 
-/// The records of a log entry that `command` wrote. Their payloads are slices of `stored`.
-pub(crate) fn records(mut stored: Bytes) -> Result<Vec<internal::Record>, Unreadable> {
+/// The log entry that `command` wrote. The payloads of its records are slices of `stored`.
+pub(crate) fn entry(mut stored: Bytes) -> Result<internal::Entry, Unreadable> {
     let kind = stored.first().copied();
     if kind != Some(COMMAND) {
         return Err(Unreadable::Kind(kind));
     }
     let entry = internal::Entry::decode(stored.split_off(1))?;
     readable("log entry", entry.version, VERSION)?;
-    Ok(entry.records)
+    Ok(entry)
 }
 
 /// The bytes of any payload, as the log keeps them.
@@ -87,6 +88,14 @@ pub(crate) fn payload(payload: &Payload) -> Bytes {
                 .expect("a growing buffer takes any length");
             bytes.into()
         }
+    }
+}
+
+/// About how many bytes that is, told at once.
+pub(crate) fn payload_bytes(payload: &Payload) -> usize {
+    match payload {
+        Payload::Normal(proposal) => proposal.stored.len(),
+        Payload::Blank | Payload::Membership(_) => 1,
     }
 }
 
@@ -355,7 +364,10 @@ mod tests {
             auth_revision: 7,
         };
         let went_in = vec![record(b"one"), record(b""), record(b"three")];
-        assert_eq!(records(command(went_in.clone())).unwrap(), went_in);
+        assert_eq!(
+            entry(command(went_in.clone(), Vec::new())).unwrap().records,
+            went_in
+        );
     }
 
     #[test]
@@ -365,7 +377,10 @@ mod tests {
             payload: Bytes::from_static(b"p"),
             ..Default::default()
         };
-        assert_eq!(command(vec![one])[..], [1, 8, 1, 18, 5, 8, 1, 18, 1, b'p']);
+        assert_eq!(
+            command(vec![one], Vec::new())[..],
+            [1, 8, 1, 18, 5, 8, 1, 18, 1, b'p']
+        );
         assert_eq!(payload(&Payload::Blank)[..], [2]);
         let nodes = BTreeMap::from([(5, node("m", "u"))]);
         let one_voter = Membership::new(vec![[5].into()], nodes).unwrap();
@@ -424,11 +439,11 @@ mod tests {
             Err(Unreadable::Kind(Some(9)))
         ));
         assert!(matches!(
-            records(Bytes::from_static(&[1, 8, 2])),
+            entry(Bytes::from_static(&[1, 8, 2])),
             Err(Unreadable::Version { found: 2, .. })
         ));
         assert!(matches!(
-            records(Bytes::from_static(&[1, 0xff])),
+            entry(Bytes::from_static(&[1, 0xff])),
             Err(Unreadable::Protobuf(_))
         ));
         let with_ids_alone = [3, 8, 1, 18, 3, 10, 1, 5, 26, 1, 5];

@@ -11,7 +11,7 @@ use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
 
 use crate::node::Node;
-use crate::proposer::Ticket;
+use crate::queue::Ticket;
 use crate::runtime::CoreRuntime;
 
 /// Keystead's choice of openraft's types.

@@ -69,6 +69,18 @@ impl Lessor {
         }
     }
 
+    /// Takes these leases for all that there are: the state was replaced.
+    pub fn replace(&self, leases: Vec<(i64, i64)>) {
+        let now = self.clock.now().saturating_add(self.grace);
+        let mut fresh = Deadlines::default();
+        for (id, ttl_secs) in leases {
+            fresh.insert(id, ttl(ttl_secs), now);
+        }
+        let mut deadlines = self.deadlines.lock();
+        deadlines.release_waiting();
+        *deadlines = fresh;
+    }
+
     /// Follows an applied entry. Called before its proposers are told, so that a lease which a client knows
     /// to be granted or revoked is so here.
     pub fn applied(&self, changes: &[LeaseChange]) {

@@ -32,7 +32,8 @@ impl Revoke for Revocations {
         };
         let sink: Arc<dyn ReplySink> = Arc::new(Answers(Mutex::new(batch)));
         let records = ids.iter().map(|id| (*id as u64, record(*id))).collect();
-        self.0.propose(&sink, records);
+        // What this member takes for expired the next leader may not.
+        self.0.propose_as_leader(&sink, records);
         drop(sink);
         // Without an answer to all of them, all may exist still.
         outcomes.await.unwrap_or(ids)

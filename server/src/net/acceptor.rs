@@ -15,27 +15,6 @@ use super::shard::{self, Connections};
 /// The pause when no connection can be taken, because files or memory have run out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes connections for ever and closes them at once: there is nobody to talk to on these ports yet.
-pub async fn turn_away(bound: Bound) {
-    let mut tasks = JoinSet::new();
-    for listener in bound.listeners {
-        tasks.spawn(async move {
-            let listener = listener.polled()?;
-            loop {
-                if let Err(error) = listener.accept().await
-                    && !is_the_clients(&error)
-                {
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                }
-            }
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        let ended: Result<io::Result<()>, _> = ended;
-        tracing::error!(?ended, "a peer port is no longer served");
-    }
-}
-
 /// Starts the thread that takes connections until the member stops.
 pub(super) fn start(
     bound: Bound,

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixS
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keystead_raft::PeerListener;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
@@ -29,6 +30,27 @@ impl Bound {
     /// Where it is listened, with the ports that were chosen for port 0.
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
+    }
+}
+
+/// The socket files of listeners that others serve. Dropping them removes the files.
+pub struct SocketFiles {
+    _files: Vec<SocketFile>,
+}
+
+impl Bound {
+    /// The listeners, for the one who serves members. The files are to outlive them.
+    pub fn for_peers(self) -> (Vec<PeerListener>, SocketFiles) {
+        let mut files = Vec::new();
+        let listeners = self.listeners.into_iter().map(|listener| match listener {
+            Listener::Tcp(listener) => PeerListener::Tcp(listener),
+            Listener::Unix(file, listener) => {
+                files.push(file);
+                PeerListener::Unix(listener)
+            }
+        });
+        let listeners = listeners.collect();
+        (listeners, SocketFiles { _files: files })
     }
 }
 

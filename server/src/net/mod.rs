@@ -23,8 +23,7 @@ pub use call::{Call, Reply};
 
 use crate::config::Keepalive;
 
-pub use acceptor::turn_away;
-pub use listener::{Bound, bind};
+pub use listener::{Bound, SocketFiles, bind};
 pub use shard::{Shards, StartShards};
 
 /// Takes the calls of one shard.

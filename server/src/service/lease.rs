@@ -20,6 +20,7 @@ use prost::Message;
 use super::streams::Streams;
 use super::{decode, decode_in_stream};
 use crate::error::GrpcStatus;
+use crate::leader_request;
 use crate::lease::{Lessor, Renewal};
 use crate::member::Member;
 use crate::net::Call;
@@ -76,12 +77,14 @@ impl Lease {
 
     pub(super) fn time_to_live(&self, call: Call) {
         let lease = self.clone();
-        call.unary(
-            move |message, _, reply| match lease.find_time_to_live(&message) {
-                Ok(response) => reply.answer(framed(&response)),
-                Err(status) => reply.refuse(&status),
-            },
-        );
+        call.unary(move |message, _, reply| {
+            tokio::task::spawn_local(async move {
+                match lease.find_time_to_live(&message).await {
+                    Ok(response) => reply.answer(framed(&response)),
+                    Err(status) => reply.refuse(&status),
+                }
+            });
+        });
     }
 
     pub(super) fn leases(&self, call: Call) {
@@ -120,12 +123,21 @@ impl Lease {
         );
     }
 
-    fn find_time_to_live(&self, message: &Bytes) -> Result<LeaseTimeToLiveResponse, GrpcStatus> {
+    async fn find_time_to_live(
+        &self,
+        message: &Bytes,
+    ) -> Result<LeaseTimeToLiveResponse, GrpcStatus> {
         let LeaseTimeToLiveRequest { id, keys } = decode(message)?;
-        if !self.lessor.is_leading() {
-            return Err(Refusal::NoLeader.into());
-        }
-        let found = self.lessor.remaining(id);
+        let found = if self.lessor.is_leading() {
+            self.lessor.remaining(id)
+        } else {
+            let asked = leader_request::remaining(&self.member.consensus, id).await?;
+            if asked.is_some() && keys {
+                // The keys are read here: as of now, not of when this member heard of the leader last.
+                self.member.consensus.read_barrier().await?;
+            }
+            asked
+        };
         let keys = keys && found.is_some();
         Ok(LeaseTimeToLiveResponse {
             header: Some(self.member.header()),
@@ -203,13 +215,18 @@ impl Lease {
         Ok(LeaseKeepAliveResponse { header, id, ttl })
     }
 
-    /// Renews when this member leads, and waits a while for that.
+    /// Has whoever leads renew it, and waits a while for a leader.
     async fn renew_as_leader(&self, id: i64) -> Result<Renewal, Refusal> {
         let mut waited = Duration::ZERO;
         loop {
-            let renewal = self.lessor.renew(id).await;
-            if renewal != Renewal::NotLeading {
-                return Ok(renewal);
+            let renewal = match self.lessor.renew(id).await {
+                Renewal::NotLeading => leader_request::renew(&self.member.consensus, id).await,
+                // A leader that slept may not know yet that another leads, by whose clock the lease is gone.
+                _ if !self.member.consensus.leads() => Err(Refusal::NoLeader),
+                renewal => Ok(renewal),
+            };
+            if renewal.is_ok() {
+                return renewal;
             }
             if waited >= self.member.config.request_timeout() {
                 return Err(Refusal::NoLeader);

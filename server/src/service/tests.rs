@@ -79,7 +79,7 @@ impl Drop for Running {
 
 /// Starts a member on a thread of its own: it blocks, as stopping does, and these tests run on a runtime.
 fn start(config: Config) -> Result<Node, StartError> {
-    std::thread::spawn(|| Node::start(config))
+    std::thread::spawn(|| Node::start(config, tokio::sync::watch::channel(false).1))
         .join()
         .expect("it starts without a panic")
 }

@@ -152,13 +152,14 @@ impl<H: History> Hub<H> {
             batches,
             orders,
             resting: rested,
+            gap,
             ..
         } = self.inbox.take();
-        if batches.is_empty() && orders.is_empty() && !rested {
+        if batches.is_empty() && orders.is_empty() && !rested && !gap {
             return;
         }
         let mut core = self.core.borrow_mut();
-        if rested {
+        if rested || gap {
             core.pass_over();
         }
         for batch in &batches {

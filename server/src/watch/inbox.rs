@@ -50,6 +50,13 @@ impl Publisher {
             inbox.push_batch(rows, payload_bytes);
         }
     }
+
+    /// The history went on without batches: every hub looks where it is.
+    pub fn pass_over(&self) {
+        for inbox in self.inboxes.iter() {
+            inbox.push_gap();
+        }
+    }
 }
 
 /// What other threads have for a hub.
@@ -67,11 +74,13 @@ pub(super) struct Posts {
     /// The hub rests: batches are not kept. Those that came meanwhile are in the history that it reads
     /// after it took the posts.
     pub(super) resting: bool,
+    /// The history has more than the batches tell.
+    pub(super) gap: bool,
 }
 
 impl Posts {
     fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.orders.is_empty()
+        self.batches.is_empty() && self.orders.is_empty() && !self.gap
     }
 }
 
@@ -92,6 +101,11 @@ impl Inbox {
         if idle {
             self.arrived.notify_one();
         }
+    }
+
+    fn push_gap(&self) {
+        self.posts.lock().gap = true;
+        self.arrived.notify_one();
     }
 
     pub(super) fn push_order(&self, order: Order) {

@@ -116,6 +116,9 @@ pub enum Refusal {
     /// Nothing was heard in time. A write may or may not be applied.
     #[error("the request timed out")]
     Timeout,
+    /// The same, and another leader was elected meanwhile.
+    #[error("the request timed out, and the leader was lost meanwhile")]
+    LeaderLost,
     /// The member is stopping. A write may or may not be applied.
     #[error("the member is stopping")]
     Stopped,

@@ -26,6 +26,10 @@ fn entry(index: u64, stored: Bytes) -> Entry {
     }
 }
 
+fn command(records: Vec<Record>) -> Bytes {
+    stored::command(records, Vec::new())
+}
+
 fn delete_range(key: &str, end: &str) -> Record {
     let delete = DeleteRangeRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
@@ -56,11 +60,8 @@ async fn an_entry_that_can_not_be_read_stops_the_member_and_changes_nothing() {
     let cases = [
         (Bytes::from_static(&[7]), "unknown kind"),
         (Bytes::from_static(&[1, 8, 9]), "version 9"),
-        (
-            stored::command(vec![put("k", "v"), unknown]),
-            "unknown kind 99",
-        ),
-        (stored::command(vec![garbled]), "can't be decoded"),
+        (command(vec![put("k", "v"), unknown]), "unknown kind 99"),
+        (command(vec![garbled]), "can't be decoded"),
     ];
     for (stored, sentence) in cases {
         let (guard, _log, mut machine) = alone();
@@ -79,7 +80,7 @@ async fn a_snapshot_brings_everything_over_and_what_was_there_is_gone() {
             put(&format!("k{}", n % 70), &format!("v{n}")),
             put("same", "x"),
         ];
-        apply(&mut sender, entry(n, stored::command(records)))
+        apply(&mut sender, entry(n, command(records)))
             .await
             .unwrap();
     }
@@ -90,12 +91,9 @@ async fn a_snapshot_brings_everything_over_and_what_was_there_is_gone() {
         .await
         .unwrap();
     let (target, _log, mut receiver) = alone();
-    apply(
-        &mut receiver,
-        entry(0, stored::command(vec![put("gone", "v")])),
-    )
-    .await
-    .unwrap();
+    apply(&mut receiver, entry(0, command(vec![put("gone", "v")])))
+        .await
+        .unwrap();
     receiver
         .install_snapshot(&snapshot.meta, snapshot.snapshot)
         .await
@@ -107,12 +105,9 @@ async fn a_snapshot_brings_everything_over_and_what_was_there_is_gone() {
         snapshot.meta.last_log_id
     );
     for machine in [&mut sender, &mut receiver] {
-        apply(
-            machine,
-            entry(500, stored::command(vec![put("k1", "after")])),
-        )
-        .await
-        .unwrap();
+        apply(machine, entry(500, command(vec![put("k1", "after")])))
+            .await
+            .unwrap();
     }
     let hash = |reader: &keystead_state::Reader| reader.store().hash_kv(0).unwrap();
     assert_eq!(hash(&target.reader), hash(&source.reader));
@@ -121,7 +116,7 @@ async fn a_snapshot_brings_everything_over_and_what_was_there_is_gone() {
 #[tokio::test]
 async fn a_snapshot_of_another_moment_than_promised_is_refused() {
     let (_source, _log, mut sender) = alone();
-    apply(&mut sender, entry(0, stored::command(vec![put("k", "v")])))
+    apply(&mut sender, entry(0, command(vec![put("k", "v")])))
         .await
         .unwrap();
     let mut snapshot = sender
@@ -151,18 +146,18 @@ fn an_entry_of_many_keys_leaves_the_core_to_others_and_is_seen_as_a_whole() {
         let named = |chunk: u64| move |n: u64| put(&format!("{chunk}/{n:03}"), "value");
         for chunk in 0..3 {
             let records = (0..500).map(named(chunk)).collect();
-            let entry = entry(chunk, stored::command(records));
+            let entry = entry(chunk, command(records));
             apply(&mut machine, entry).await.unwrap();
         }
         let (release, released) = std::sync::mpsc::channel();
         let taken = tokio::task::spawn_blocking(move || released.recv());
-        let few = entry(3, stored::command(vec![delete_range("0/", "1")]));
+        let few = entry(3, command(vec![delete_range("0/", "1")]));
         apply(&mut machine, few).await.unwrap();
         let before = dump(&guard.reader);
         assert_eq!(before.1.len(), 1000);
         let many = vec![put("new", "v"), delete_range("0/", "9"), put("newer", "v")];
         {
-            let applying = apply(&mut machine, entry(4, stored::command(many)));
+            let applying = apply(&mut machine, entry(4, command(many)));
             let mut applying = std::pin::pin!(applying);
             for _ in 0..3 {
                 assert!(futures::poll!(&mut applying).is_pending());

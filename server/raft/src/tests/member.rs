@@ -114,7 +114,7 @@ fn a_clean_stop_answers_what_was_proposed_and_refuses_the_rest() {
 fn a_second_member_on_the_same_directory_is_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let (consensus, _) = start(config(tmp.path()));
-    let second = crate::Consensus::start(config(tmp.path()), Arc::new(super::Nobody));
+    let second = crate::Consensus::start(config(tmp.path()), Vec::new(), Arc::new(super::Nobody));
     assert!(matches!(
         second,
         Err(StartError::DataDir(crate::DataDirError::InUse(_)))

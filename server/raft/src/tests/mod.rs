@@ -1,5 +1,6 @@
 //! The whole member, from proposals to what a restart finds.
 
+mod cluster;
 mod ending;
 mod log_storage;
 mod machine;
@@ -22,7 +23,9 @@ use keystead_state::{Applied, Limits, Outcome, Reader, Reply};
 use parking_lot::Mutex;
 use prost::Message as _;
 
-use crate::{Config, Consensus, DataDirError, Identity, Observer, ReplySink, StartError};
+use crate::{
+    Answering, Config, Consensus, DataDirError, Identity, Observer, ReplySink, StartError,
+};
 
 pub(super) const ME: Identity = Identity {
     cluster_id: 0xc1,
@@ -45,6 +48,14 @@ pub(super) fn config(dir: &Path) -> Config {
 pub(super) struct Nobody;
 
 impl Observer for Nobody {
+    fn restored(&self, _: &Reader) {}
+
+    fn removed(&self) {}
+
+    fn asked(&self, _: Bytes) -> Answering {
+        Box::pin(std::future::ready(None))
+    }
+
     fn applied(&self, _: &Applied) {}
 
     fn leader_changed(&self, _: bool, _: u64) {}
@@ -53,7 +64,7 @@ impl Observer for Nobody {
 pub(super) fn start(config: Config) -> (Consensus, Reader) {
     let limit = Instant::now() + Duration::from_secs(2);
     loop {
-        match Consensus::start(config.clone(), Arc::new(Nobody)) {
+        match Consensus::start(config.clone(), Vec::new(), Arc::new(Nobody)) {
             // A child of another test's, between its fork and its exec, holds the lock that the last member let go.
             Err(StartError::DataDir(DataDirError::InUse(_))) if Instant::now() < limit => {
                 std::thread::sleep(Duration::from_millis(5));

@@ -212,7 +212,11 @@ fn a_store_without_its_log_and_a_log_without_its_store_are_refused() {
     let sentence = |part: &str| {
         let (here, away) = (data.join(part), tmp.path().join("away"));
         fs::rename(&here, &away).unwrap();
-        let refused = match crate::Consensus::start(config(tmp.path()), Arc::new(super::Nobody)) {
+        let refused = match crate::Consensus::start(
+            config(tmp.path()),
+            Vec::new(),
+            Arc::new(super::Nobody),
+        ) {
             Err(StartError::Apart(sentence)) => sentence,
             Err(other) => panic!("refused for another reason: {other}"),
             Ok(_) => panic!("started without {part}"),

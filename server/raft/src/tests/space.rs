@@ -262,7 +262,7 @@ fn a_start_without_room_for_its_log_is_refused_in_words_and_succeeds_once_there_
     std::fs::remove_dir_all(&wal).unwrap();
     std::fs::create_dir(&wal).unwrap();
     disk.fill_all();
-    let refused = Consensus::start(small(disk.path()), Arc::new(Nobody)).err();
+    let refused = Consensus::start(small(disk.path()), Vec::new(), Arc::new(Nobody)).err();
     assert!(matches!(refused, Some(StartError::NoSpace)), "{refused:?}");
     disk.free();
     let (consensus, _) = start(small(disk.path()));

@@ -12,8 +12,9 @@ use super::{Nobody, config};
 use crate::bootstrap;
 use crate::data_dir::DataDir;
 use crate::flusher::{self, Flushing, Surroundings};
+use crate::forwards::Forwards;
 use crate::log_storage::LogStorage;
-use crate::machine::Machine;
+use crate::machine::{Machine, Told};
 use crate::space::Alarm;
 use crate::standing::Standing;
 use crate::type_config::TypeConfig;
@@ -64,10 +65,14 @@ pub(super) fn alone() -> (Guard, LogStorage, Machine) {
         parts.state,
         parts.store,
         parts.note.unwrap_or_default(),
-        Arc::new(Nobody),
-        standing.clone(),
-        flushing.handle.clone(),
         parts.wal,
+        Told {
+            observer: Arc::new(Nobody),
+            standing: standing.clone(),
+            flusher: flushing.handle.clone(),
+            reader: parts.reader.clone(),
+            forwards: Arc::new(Forwards::of(super::ME.member_id)),
+        },
     );
     let guard = Guard {
         reader: parts.reader,

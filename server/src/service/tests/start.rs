@@ -52,7 +52,7 @@ async fn what_is_said_of_the_beginning_is_looked_at_only_then() {
     let refused = start(joining()).err().expect("there is nothing to join");
     assert!(matches!(
         refused,
-        StartError::Founding(FoundingError::Joins)
+        StartError::Founding(FoundingError::NobodyAnswers)
     ));
     for config in [config(&dir), joining()] {
         let node = start(config).expect("the member founds its cluster, then has it");

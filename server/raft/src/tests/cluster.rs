@@ -1,0 +1,328 @@
+//! Three members in one process, over socket files: what one acknowledges all have, whoever dies.
+
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keystead_proto::etcdserverpb::Member;
+use keystead_proto::internal::Record;
+use keystead_state::{Limits, Outcome, Reader};
+
+use super::{Collected, Nobody, dump, eventually, kill, propose, put, revision, stop};
+use crate::{Config, Consensus, Identity, PeerListener, ReplySink};
+
+/// Enough for a debug build on a machine that is busy with other things.
+const ELECTION: Duration = Duration::from_millis(500);
+
+/// Members of one cluster, each with a directory and a socket of its own.
+pub(super) struct Cluster {
+    tmp: tempfile::TempDir,
+    running: Vec<Option<(Consensus, Reader)>>,
+    adjust: fn(&mut Config),
+}
+
+impl Cluster {
+    /// A cluster of `size` members, of which none runs.
+    pub(super) fn of(size: usize) -> Self {
+        Self {
+            tmp: tempfile::tempdir().unwrap(),
+            running: (0..size).map(|_| None).collect(),
+            adjust: |_| {},
+        }
+    }
+
+    /// All members run.
+    pub(super) fn started(size: usize) -> Self {
+        Self::started_with(size, |_| {})
+    }
+
+    pub(super) fn started_with(size: usize, adjust: fn(&mut Config)) -> Self {
+        let mut cluster = Self {
+            adjust,
+            ..Self::of(size)
+        };
+        (0..size).for_each(|member| cluster.start(member));
+        cluster
+    }
+
+    pub(super) fn id(member: usize) -> u64 {
+        0xa0 + member as u64
+    }
+
+    fn socket(&self, member: usize) -> PathBuf {
+        self.tmp.path().join(format!("{member}.sock"))
+    }
+
+    fn record(&self, member: usize) -> Member {
+        Member {
+            id: Self::id(member),
+            name: format!("m{member}"),
+            peer_urls: vec![format!("unix://{}", self.socket(member).display())],
+            ..Member::default()
+        }
+    }
+
+    fn config(&self, member: usize) -> Config {
+        let identity = Identity {
+            cluster_id: 0xc1,
+            member_id: Self::id(member),
+        };
+        let data_dir = self.tmp.path().join(member.to_string());
+        let mut config = Config {
+            founders: (0..self.running.len())
+                .map(|member| self.record(member))
+                .collect(),
+            election_timeout: ELECTION,
+            heartbeat: ELECTION / 10,
+            flush_interval: Duration::from_millis(100),
+            wal_segment_bytes: 1 << 20,
+            wal_retained_bytes: 64 << 10,
+            ..Config::at(data_dir, identity, Limits::default())
+        };
+        (self.adjust)(&mut config);
+        config
+    }
+
+    pub(super) fn start(&mut self, member: usize) {
+        let socket = self.socket(member);
+        std::fs::remove_file(&socket).ok();
+        let listener = UnixListener::bind(&socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listeners = vec![PeerListener::Unix(listener)];
+        let limit = Instant::now() + Duration::from_secs(5);
+        let config = self.config(member);
+        let started = Consensus::start(config, listeners, Arc::new(Nobody)).unwrap();
+        assert!(Instant::now() < limit, "a start waits for no other member");
+        self.running[member] = Some(started);
+    }
+
+    /// Ends a member as kill -9 would.
+    pub(super) fn kill(&mut self, member: usize) {
+        let (consensus, _) = self.running[member].take().unwrap();
+        std::fs::remove_file(self.socket(member)).unwrap();
+        kill(consensus);
+    }
+
+    pub(super) fn member(&self, member: usize) -> &Consensus {
+        &self.running[member].as_ref().unwrap().0
+    }
+
+    pub(super) fn reader(&self, member: usize) -> &Reader {
+        &self.running[member].as_ref().unwrap().1
+    }
+
+    fn alive(&self) -> impl Iterator<Item = usize> {
+        (0..self.running.len()).filter(|member| self.running[*member].is_some())
+    }
+
+    /// Waits until all members that run agree on a leader among them.
+    pub(super) fn leader(&self) -> usize {
+        let mut agreed = None;
+        eventually("a leader that all follow", || {
+            let mut leaders = self
+                .alive()
+                .map(|member| self.member(member).status().leader);
+            let first = leaders.next().unwrap();
+            let all = leaders.all(|leader| leader == first);
+            agreed = self
+                .alive()
+                .find(|member| all && Self::id(*member) == first);
+            agreed.is_some()
+        });
+        agreed.unwrap()
+    }
+
+    pub(super) fn follower(&self) -> usize {
+        let leader = self.leader();
+        self.alive().find(|member| *member != leader).unwrap()
+    }
+
+    /// Writes through a member until it is acknowledged; what was not may have been done, too.
+    pub(super) fn write(&self, member: usize, record: &Record) -> i64 {
+        let mut done = None;
+        eventually("a write", || {
+            let outcome = propose(self.member(member), vec![record.clone()]).remove(0);
+            done = outcome.is_ok().then(|| revision(&outcome));
+            done.is_some()
+        });
+        done.unwrap()
+    }
+
+    /// Waits until all members that run have the same, and returns it.
+    pub(super) fn settled(&self) -> (i64, Vec<bytes::Bytes>) {
+        let mut same = None;
+        eventually("the same on all members", || {
+            let mut states = self.alive().map(|member| dump(self.reader(member)));
+            let first = states.next().unwrap();
+            same = states.all(|state| state == first).then_some(first);
+            same.is_some()
+        });
+        same.unwrap()
+    }
+}
+
+fn is_done(outcome: &Outcome) -> bool {
+    outcome.is_ok()
+}
+
+#[test]
+fn what_one_member_acknowledges_all_have() {
+    let cluster = Cluster::started(3);
+    let leader = cluster.leader();
+    let outcomes = propose(
+        cluster.member(leader),
+        (0..200).map(|n| put(&format!("k{n}"), "v")).collect(),
+    );
+    assert!(outcomes.iter().all(is_done));
+    let (revision, rows) = cluster.settled();
+    assert_eq!((revision, rows.len()), (201, 200));
+}
+
+#[test]
+fn a_write_through_any_member_is_seen_there_when_it_is_answered() {
+    let cluster = Cluster::started(3);
+    cluster.leader();
+    for round in 0..20 {
+        for member in 0..3 {
+            let key = format!("{round}-{member}");
+            let written = cluster.write(member, &put(&key, "v"));
+            assert!(dump(cluster.reader(member)).0 >= written);
+        }
+    }
+    assert_eq!(cluster.settled().1.len(), 60);
+}
+
+#[test]
+fn the_cluster_goes_on_when_its_leader_dies_and_the_dead_one_comes_back() {
+    let mut cluster = Cluster::started(3);
+    for round in 0..3 {
+        let leader = cluster.leader();
+        cluster.write(leader, &put(&format!("before-{round}"), "v"));
+        cluster.kill(leader);
+        let next = cluster.leader();
+        assert_ne!(next, leader);
+        cluster.write(next, &put(&format!("after-{round}"), "v"));
+        cluster.start(leader);
+        cluster.write(leader, &put(&format!("again-{round}"), "v"));
+    }
+    assert!(cluster.settled().1.len() >= 9);
+}
+
+#[test]
+fn a_read_anywhere_sees_what_was_acknowledged_before_it_began() {
+    let cluster = Cluster::started(3);
+    cluster.leader();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for round in 0..60 {
+        let (writer, reader) = (round % 3, (round / 3) % 3);
+        let written = cluster.write(writer, &put("k", &round.to_string()));
+        runtime
+            .block_on(cluster.member(reader).read_barrier())
+            .unwrap();
+        assert!(dump(cluster.reader(reader)).0 >= written, "round {round}");
+    }
+}
+
+#[test]
+fn without_a_majority_nothing_is_acknowledged_and_with_one_it_goes_on_by_itself() {
+    let mut cluster = Cluster::started(3);
+    let leader = cluster.leader();
+    cluster.write(leader, &put("before", "v"));
+    let others: Vec<_> = (0..3).filter(|member| *member != leader).collect();
+    others.iter().for_each(|member| cluster.kill(*member));
+    eventually("the leader finds itself alone", || {
+        cluster.member(leader).status().leader == 0
+    });
+    let outcome = propose(cluster.member(leader), vec![put("alone", "v")]).remove(0);
+    assert!(outcome.is_err(), "{outcome:?}");
+    cluster.start(others[0]);
+    let next = cluster.leader();
+    cluster.write(next, &put("after", "v"));
+    cluster.start(others[1]);
+    assert!(cluster.settled().1.len() >= 2);
+}
+
+#[test]
+fn a_member_that_was_away_is_served_what_it_missed() {
+    let mut cluster = Cluster::started(3);
+    let away = cluster.follower();
+    cluster.kill(away);
+    let leader = cluster.leader();
+    let missed = (0..300).map(|n| put(&format!("k{n}"), "v")).collect();
+    assert!(propose(cluster.member(leader), missed).iter().all(is_done));
+    cluster.start(away);
+    assert_eq!(cluster.settled().1.len(), 300);
+    for member in 0..3 {
+        stop(cluster.member(member).clone());
+    }
+}
+
+/// So much that the log keeps little of it, and a member that lacks it needs the store itself.
+fn fill(cluster: &Cluster, round: usize) {
+    let leader = cluster.leader();
+    let value = "x".repeat(8 << 10);
+    let before = cluster.member(leader).counters().log.purges;
+    eventually("the log was purged", || {
+        let records = (0..64).map(|n| put(&format!("k{round}-{n}"), &value));
+        let outcomes = propose(cluster.member(leader), records.collect());
+        assert!(outcomes.iter().all(is_done));
+        cluster.member(leader).counters().log.purges > before + 1
+    });
+}
+
+#[test]
+fn a_member_that_lacks_what_the_log_gave_up_gets_the_store_and_then_the_log() {
+    let mut cluster = Cluster::started(3);
+    let away = cluster.follower();
+    for round in 0..2 {
+        cluster.kill(away);
+        fill(&cluster, round);
+        cluster.start(away);
+        let leader = cluster.leader();
+        cluster.write(leader, &put(&format!("after-{round}"), "v"));
+        cluster.settled();
+    }
+    let hash = |member: usize| cluster.reader(member).store().hash_kv(0).unwrap();
+    assert_eq!(hash(away), hash(cluster.leader()));
+    // What it took over is on its disk.
+    cluster.kill(away);
+    cluster.start(away);
+    let (revision, _) = cluster.settled();
+    assert_eq!(cluster.write(away, &put("last", "v")), revision + 1);
+}
+
+#[test]
+fn a_tail_that_no_majority_had_gives_way_to_what_one_has() {
+    // A leader that lost its majority still takes what comes within 0.7 of this.
+    let mut cluster = Cluster::started_with(3, |config| {
+        config.election_timeout = 4 * ELECTION;
+        config.heartbeat = ELECTION / 5;
+    });
+    let leader = cluster.leader();
+    cluster.write(leader, &put("before", "v"));
+    cluster.settled();
+    let others: Vec<_> = (0..3).filter(|member| *member != leader).collect();
+    others.iter().for_each(|member| cluster.kill(*member));
+    let last = cluster.member(leader).status().last_log_index;
+    let told: Arc<dyn ReplySink> = Arc::new(Collected::default());
+    let alone = vec![(0, put("alone", "v")), (1, put("alone", "w"))];
+    cluster.member(leader).propose(&told, alone);
+    eventually("it stands in the log of one", || {
+        cluster.member(leader).status().last_log_index > last
+    });
+    cluster.kill(leader);
+    others.iter().for_each(|member| cluster.start(*member));
+    let next = cluster.leader();
+    cluster.write(next, &put("after", "v"));
+    cluster.start(leader);
+    let (revision, rows) = cluster.settled();
+    assert_eq!(
+        (revision, rows.len()),
+        (3, 2),
+        "before and after, and nothing between"
+    );
+}
