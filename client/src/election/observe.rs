@@ -3,19 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use keystead_proto::mvccpb::event::EventType;
-use keystead_proto::mvccpb::{Event, KeyValue};
-use tokio::time::sleep;
+use keystead_proto::mvccpb::KeyValue;
 
 use super::Election;
-use crate::backoff::ATTEMPTS;
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key_range::KeyRange;
-use crate::kv::range::Range;
-use crate::lock::changes::{Change, Changes};
 use crate::lock::queue;
-use crate::lock::ticket::passes;
+use crate::watch::Watch;
+use crate::watch::notice::{Event, EventKind, Notice};
+use crate::watch::watcher::Watcher;
 
 /// What an observer is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,13 +29,11 @@ pub enum LeaderEvent {
 pub struct Observer {
     client: Client,
     keys: KeyRange,
-    /// By key, as of what was read from `changes`.
+    /// Begins with the candidates as they are; none until the first question, and after an error.
+    watcher: Option<Watcher>,
+    /// By key, as of what was taken from `watcher`.
     candidates: HashMap<Bytes, KeyValue>,
-    /// None until the candidates were read, and when they have to be read again.
-    changes: Option<Changes>,
-    /// Reads and streams that failed, in a row.
-    failures: u32,
-    /// What was seen and not told yet: at most what one message of the server had.
+    /// What was seen and not told yet: at most what one notice had.
     news: VecDeque<LeaderEvent>,
     /// The newest of all that was seen.
     seen: Option<LeaderEvent>,
@@ -46,14 +41,13 @@ pub struct Observer {
 
 impl Election {
     /// Tells who leads now, then every change: each value that a leader proclaims, each new leader, and when there is none. What changed
-    /// and changed again while there was no connection is not told.
+    /// and changed again in a history that was compacted meanwhile is not told.
     pub fn observe(&self) -> Observer {
         Observer {
             client: self.client.clone(),
             keys: KeyRange::prefix(queue(&self.name)),
+            watcher: None,
             candidates: HashMap::new(),
-            changes: None,
-            failures: 0,
             news: VecDeque::new(),
             seen: None,
         }
@@ -70,72 +64,64 @@ impl Observer {
             if let Some(news) = self.news.pop_front() {
                 return Ok(news);
             }
-            let went = match &mut self.changes {
-                None => self.begin().await,
-                Some(changes) => match changes.next().await {
-                    Ok(Change::Events(events)) => {
-                        self.failures = 0;
-                        self.apply(events);
-                        Ok(())
-                    }
-                    Ok(Change::Compacted) => {
-                        self.changes = None;
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            if let Err(error) = went {
-                self.failed(error).await?;
+            match self.notice().await {
+                Ok(Some(notice)) => self.take(notice),
+                // It has ended; the next one begins with the state.
+                Ok(None) => self.watcher = None,
+                Err(error) => {
+                    self.watcher = None;
+                    return Err(error);
+                }
             }
         }
     }
 
-    /// Reads the candidates and follows them from there.
-    async fn begin(&mut self) -> Result<()> {
-        let read = self.client.range(Range::new(self.keys.clone())).await?;
-        let from = read.header.revision + 1;
-        let changes = Changes::open(&self.client, self.keys.clone(), from, &[]).await?;
-        self.changes = Some(changes);
-        let candidates = read.kvs.into_iter();
-        self.candidates = candidates.map(|kv| (kv.key.clone(), kv)).collect();
-        self.look();
-        Ok(())
+    async fn notice(&mut self) -> Result<Option<Notice>> {
+        let watcher = match &mut self.watcher {
+            Some(watcher) => watcher,
+            none => {
+                let state_and_changes = Watch {
+                    state_first: true,
+                    ..Watch::new(self.keys.clone())
+                };
+                none.insert(self.client.watch(state_and_changes).await?)
+            }
+        };
+        watcher.next().await
     }
 
-    /// Waits before the next attempt, if there is to be one.
-    async fn failed(&mut self, error: Error) -> Result<()> {
-        self.changes = None;
-        if !passes(&error) {
-            return Err(error);
+    fn take(&mut self, notice: Notice) {
+        match notice {
+            Notice::Events { events, last, .. } | Notice::Diff { events, last, .. } => {
+                events.into_iter().for_each(|event| self.apply(event));
+                // What one transaction did is seen as one.
+                if last {
+                    self.look();
+                }
+            }
+            Notice::Reset {
+                page, kvs, last, ..
+            } => {
+                if page == 0 {
+                    self.candidates.clear();
+                }
+                let kvs = kvs.into_iter().map(|kv| (kv.key.clone(), kv));
+                self.candidates.extend(kvs);
+                if last {
+                    self.look();
+                }
+            }
+            Notice::Disconnected { .. } => self.see(LeaderEvent::Disconnected),
+            Notice::Resumed { .. } => self.look(),
+            Notice::Progress { .. } => {}
         }
-        self.see(LeaderEvent::Disconnected);
-        self.failures = self.failures.saturating_add(1);
-        if self.failures > 1 {
-            sleep(ATTEMPTS.after(self.failures)).await;
-        }
-        Ok(())
     }
 
-    fn apply(&mut self, events: Vec<Event>) {
-        let mut events = events.into_iter().peekable();
-        while let Some(event) = events.next() {
-            let removed = event.r#type() == EventType::Delete;
-            let Some(kv) = event.kv else {
-                continue;
-            };
-            let revision = kv.mod_revision;
-            if removed {
-                self.candidates.remove(&kv.key);
-            } else {
-                self.candidates.insert(kv.key.clone(), kv);
-            }
-            // What one transaction did is seen as one.
-            let more = events.peek().and_then(|next| next.kv.as_ref());
-            if more.is_none_or(|next| next.mod_revision != revision) {
-                self.look();
-            }
-        }
+    fn apply(&mut self, event: Event) {
+        match event.kind {
+            EventKind::Put => self.candidates.insert(event.kv.key.clone(), event.kv),
+            EventKind::Delete => self.candidates.remove(&event.kv.key),
+        };
     }
 
     fn look(&mut self) {

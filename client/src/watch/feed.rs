@@ -189,8 +189,11 @@ impl Feed {
             state.cursor = None;
         }
         let cursor = *state.cursor.get_or_insert(revision);
+        if cursor <= revision {
+            // Whoever asked for the cursor was right that there is such a revision.
+            state.shown = state.shown.max(cursor);
+        }
         if cursor == revision {
-            state.shown = state.shown.max(revision);
             state.prove(Instant::now());
         }
         if std::mem::take(&mut state.cut_off) {

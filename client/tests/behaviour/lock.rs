@@ -16,7 +16,7 @@ use keystead_proto::mvccpb::event::EventType;
 use keystead_proto::mvccpb::{Event, KeyValue};
 
 use crate::fake::framed;
-use crate::member::{Call, Member, Reply, eventually, say};
+use crate::member::{Call, Member, Reply, eventually, say, say_all};
 
 /// The lease that is granted, and the key that follows from it.
 const LEASE: i64 = 0x2a;
@@ -67,6 +67,42 @@ fn txn(succeeded: bool, revision: i64, responses: Vec<ResponseOp>) -> TxnRespons
         header: header(revision),
         succeeded,
         responses,
+    }
+}
+
+/// The watch that was asked for is made, and then this happens. Nothing is said to what is no creation.
+fn watched(call: &Call, then: impl IntoIterator<Item = WatchResponse>) -> Reply {
+    let Some(create) = call.watch() else {
+        return Reply::Silence;
+    };
+    // Nothing is missed, and nothing told that it does not wait for.
+    assert_eq!((create.start_revision, &create.filters[..]), (9, &[0][..]));
+    let mut said = vec![WatchResponse {
+        header: header(8),
+        created: true,
+        ..Default::default()
+    }];
+    said.extend(then);
+    for message in &mut said {
+        message.watch_id = create.watch_id;
+    }
+    say_all(&said)
+}
+
+/// A key is removed.
+fn removal() -> WatchResponse {
+    WatchResponse {
+        header: header(9),
+        events: vec![Event {
+            r#type: EventType::Delete.into(),
+            kv: Some(KeyValue {
+                key: Bytes::from_static(b"locks/x/1"),
+                mod_revision: 9,
+                ..Default::default()
+            }),
+            prev_kv: None,
+        }],
+        ..Default::default()
     }
 }
 
@@ -222,18 +258,10 @@ async fn an_entry_that_was_left_open_is_repeated_and_finds_its_own_key() {
 
 #[tokio::test]
 async fn whose_key_vanished_while_it_waited_never_holds_the_lock() {
-    let member = member(|count, _| match count {
+    let member = member(|count, call| match count {
         0 => say(&entered(5)),
         1 => say(&txn(true, 8, vec![found(Some(7)), found(Some(5))])),
-        usize::MAX => say(&WatchResponse {
-            header: header(9),
-            events: vec![Event {
-                r#type: EventType::Delete.into(),
-                kv: Some(KeyValue::default()),
-                prev_kv: None,
-            }],
-            ..Default::default()
-        }),
+        usize::MAX => watched(call, [removal()]),
         // The one before is gone, and so is the own key: its lease ended.
         2 => say(&txn(true, 9, vec![found(None), found(None)])),
         _ => removed(false),
@@ -250,6 +278,60 @@ async fn whose_key_vanished_while_it_waited_never_holds_the_lock() {
         (error.kind, error.outcome),
         (Kind::LockLost, Outcome::NotApplied)
     );
+}
+
+#[tokio::test]
+async fn who_waits_goes_on_when_the_stream_breaks_and_when_history_is_compacted() {
+    let broken: fn(usize, &Call) -> Reply = |watches, call| match watches {
+        0 => Reply::Reset,
+        _ => watched(call, [removal()]),
+    };
+    let compacted: fn(usize, &Call) -> Reply = |_, call| {
+        let gone = WatchResponse {
+            header: header(20),
+            canceled: true,
+            compact_revision: 15,
+            ..Default::default()
+        };
+        watched(call, [gone])
+    };
+    for watch in [broken, compacted] {
+        let watches = AtomicUsize::new(0);
+        let member = member(move |count, call| match count {
+            0 => say(&entered(5)),
+            1 => say(&txn(true, 8, vec![found(Some(7)), found(Some(5))])),
+            usize::MAX => watch(watches.fetch_add(1, Ordering::Relaxed), call),
+            2 => say(&txn(true, 20, vec![found(Some(7)), found(None)])),
+            _ => removed(true),
+        })
+        .await;
+        let client = member.client();
+        let guard = client.lock("locks/x").lock().await.expect("its turn");
+        assert_eq!((guard.fencing_token(), member.calls("Txn").len()), (7, 3));
+    }
+}
+
+#[tokio::test]
+async fn many_who_wait_share_one_watch_stream() {
+    const WAITING: usize = 20;
+    let member = member(|count, call| match count {
+        usize::MAX => watched(call, []),
+        _ if call.read::<TxnRequest>().compare.is_empty() => {
+            say(&txn(true, 8, vec![found(Some(7)), found(Some(5))]))
+        }
+        _ => say(&entered(5)),
+    })
+    .await;
+    let client = member.client();
+    let waiting = (0..WAITING).map(|n| {
+        let lock = client.lock(format!("locks/{n}"));
+        async move { lock.lock().await.map(|_| ()) }
+    });
+    let calls = tokio::select! {
+        _ = futures::future::join_all(waiting) => panic!("they are all taken"),
+        calls = member.asked("Watch", WAITING) => calls,
+    };
+    assert!(calls.iter().all(|call| call.stream == calls[0].stream));
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response};
 use keystead_client::{Client, ConnectOptions};
+use keystead_proto::etcdserverpb::watch_request::RequestUnion;
+use keystead_proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
@@ -39,6 +41,16 @@ impl Call {
     }
 }
 
+impl Call {
+    /// The watch that the message asks for, unless it asks for something else.
+    pub fn watch(&self) -> Option<WatchCreateRequest> {
+        match self.read::<WatchRequest>().request_union {
+            Some(RequestUnion::CreateRequest(create)) => Some(create),
+            _ => None,
+        }
+    }
+}
+
 /// What to do about a message.
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -57,6 +69,12 @@ pub enum Reply {
 /// An answer.
 pub fn say(message: &impl Message) -> Reply {
     Reply::Say(framed(message))
+}
+
+/// Several answers to one message.
+pub fn say_all<M: Message>(messages: &[M]) -> Reply {
+    let all = messages.iter().map(framed).collect::<Vec<_>>();
+    Reply::Say(all.concat().into())
 }
 
 type Script = dyn Fn(&Call) -> Reply + Send + Sync;
@@ -104,7 +122,12 @@ impl Member {
 
     /// A client of it.
     pub fn client(&self) -> Client {
-        Client::lazy(ConnectOptions::new([self.url()])).expect("the URL is one")
+        Client::lazy(self.options()).expect("the URL is one")
+    }
+
+    /// What a client of it connects with.
+    pub fn options(&self) -> ConnectOptions {
+        ConnectOptions::new([self.url()])
     }
 
     /// The messages of one method that came so far.
