@@ -95,7 +95,7 @@ async fn a_session_keeps_its_keys_over_a_kill_of_the_server_and_takes_them_along
             (keys_below(&client, "here/").await == 0).then_some(())
         })
         .await;
-        assert_eq!(client.leases().await.expect("a list"), []);
+        assert!(client.leases().await.expect("a list").is_empty());
     })
     .await;
 }
@@ -124,6 +124,26 @@ async fn a_session_without_a_server_is_lost_in_the_end() {
         // A machine that is very busy may not have run us in time, and that is told, too.
         let loss = session.lost().await;
         assert!(matches!(loss, Loss::Expired | Loss::Paused), "{loss:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_of_a_server_that_was_wiped_is_forgotten_and_not_revoked() {
+    on_each(async |server| {
+        let client = connect(server);
+        // So long that even a slow restart does not take longer; the next renewal says it.
+        let session = client
+            .session(Duration::from_secs(18))
+            .await
+            .expect("granted");
+        session.put_ephemeral("here", "v").await.expect("written");
+        server.kill();
+        // The same flags make the same cluster, which begins with the same term.
+        let data = server.directory().join("data");
+        std::fs::remove_dir_all(data).expect("it can be removed");
+        server.restart().await;
+        assert_eq!(session.lost().await, Loss::Forgotten);
     })
     .await;
 }

@@ -192,6 +192,7 @@ impl Acquisition {
                 None => return Err(Error::garbled("a key that is there and is not")),
             }
         };
+        self.hold.tenure().used(create_revision);
         let ticket = Ticket {
             client: self.client.clone(),
             hold: self.hold.clone(),

@@ -110,7 +110,9 @@ impl Session {
             lease: self.lease(),
             ..Put::new(key, value)
         };
-        self.client.put_with(put).await
+        let done = self.client.put_with(put).await?;
+        self.hold.tenure().used(done.header.revision);
+        Ok(done)
     }
 
     /// Ends it now: its state is `Lost(Revoked)` at once, for its clones and guards too, and the lease is revoked. It goes on in the background should

@@ -127,8 +127,16 @@ struct Kept {
     tenure: Arc<Tenure>,
     /// When to send the next renewal.
     next: Moment,
-    /// When the one was sent that waits for its answer. There is never more than one, so an answer is that one's.
-    asked: Option<Moment>,
+    /// The one that waits for its answer. There is never more than one, so an answer is that one's.
+    asked: Option<Asked>,
+}
+
+/// A renewal that was sent.
+#[derive(Clone, Copy)]
+struct Asked {
+    sent: Moment,
+    /// The highest revision that was known by then: who answers is as far, unless it lost something.
+    revision: i64,
 }
 
 type Halves = (
@@ -245,7 +253,7 @@ impl Task {
     fn leave_silence(&mut self, now: Moment) {
         let silent = self.kept.values().any(|kept| {
             let asked = kept.asked;
-            asked.is_some_and(|asked| asked.until(now) > kept.tenure.ttl() / 3)
+            asked.is_some_and(|asked| asked.sent.until(now) > kept.tenure.ttl() / 3)
         });
         if silent {
             let link = std::mem::replace(&mut self.link, Link::Closed(now));
@@ -276,7 +284,10 @@ impl Task {
         for (&id, kept) in &mut self.kept {
             if kept.asked.is_none() && kept.next <= now {
                 // The clock is read before it is sent: this moment is what the answer counts from.
-                kept.asked = Some(Moment::now());
+                kept.asked = Some(Asked {
+                    sent: Moment::now(),
+                    revision: kept.tenure.revision(),
+                });
                 sender.send(&LeaseKeepAliveRequest { id });
             }
         }
@@ -314,12 +325,12 @@ impl Task {
         let Some(kept) = self.kept.get_mut(&answer.id) else {
             return never;
         };
-        let Some(sent) = kept.asked.take() else {
+        let Some(Asked { sent, revision }) = kept.asked.take() else {
             return never;
         };
         let ttl = ttl(answer.ttl);
         if ttl.is_zero() {
-            kept.tenure.unknown(answer.header.into(), now);
+            kept.tenure.unknown(answer.header.into(), revision, now);
             self.kept.remove(&answer.id);
             never
         } else {

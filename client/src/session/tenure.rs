@@ -38,7 +38,7 @@ pub enum Loss {
     Expired,
     /// It was closed, or somebody revoked the lease or removed the key that stood for it.
     Revoked,
-    /// The server does not know the lease: it is another cluster now, or was restored from before.
+    /// The server does not know the lease: it is another cluster now, or was wiped, or restored from before.
     Forgotten,
     /// Renewals were refused for want of a right or a valid token until the time was up.
     AuthFailed,
@@ -85,9 +85,10 @@ struct Facts {
     ttl: Duration,
     /// When the renewing task is to look next.
     due: Moment,
-    /// Which cluster granted it, and the highest term seen.
+    /// Which cluster granted it, and the highest term and revision that were seen in it.
     cluster_id: u64,
     raft_term: u64,
+    revision: i64,
     /// The newest answer to a renewal was a refusal.
     refused: bool,
 }
@@ -138,6 +139,7 @@ impl Tenure {
                 due: sent.after(ttl),
                 cluster_id: header.cluster_id,
                 raft_term: header.raft_term,
+                revision: header.revision,
                 refused: false,
             }),
             told: watch::Sender::new(SessionState::Active),
@@ -205,16 +207,32 @@ impl Tenure {
         }
         facts.refused = false;
         facts.raft_term = facts.raft_term.max(header.raft_term);
+        facts.revision = facts.revision.max(header.revision);
         self.settle(&facts, now);
     }
 
-    /// The server says that there is no such lease.
-    pub(crate) fn unknown(&self, header: Header, now: Moment) {
+    /// A key was attached to it at `revision`.
+    pub(crate) fn used(&self, revision: i64) {
+        let mut facts = self.facts.lock();
+        facts.revision = facts.revision.max(revision);
+    }
+
+    /// The highest revision that was seen in its cluster.
+    pub(crate) fn revision(&self) -> i64 {
+        self.facts.lock().revision
+    }
+
+    /// The server says that there is no such lease. It was asked when `revision` was known.
+    pub(crate) fn unknown(&self, header: Header, revision: i64, now: Moment) {
         let facts = self.facts.lock();
         if self.settle(&facts, now).loss().is_some() {
             return;
         }
-        let elsewhere = header.cluster_id != facts.cluster_id || header.raft_term < facts.raft_term;
+        // A server that was wiped may be of the same cluster and term as before, but it is behind. So is a member that lags: who goes
+        // over to one just when the lease is revoked is told the wrong reason.
+        let elsewhere = header.cluster_id != facts.cluster_id
+            || header.raft_term < facts.raft_term
+            || header.revision < revision;
         let loss = if elsewhere {
             Loss::Forgotten
         } else {
@@ -360,16 +378,42 @@ mod tests {
             cluster_id: 9,
             ..CLUSTER
         };
-        for (header, now, loss) in [
-            (CLUSTER, 1_000, Loss::Revoked),
-            (restored, 1_000, Loss::Forgotten),
-            (another, 1_000, Loss::Forgotten),
-            (CLUSTER, 9_000, Loss::Expired),
+        let wiped = Header {
+            revision: 1,
+            ..CLUSTER
+        };
+        let later = Header {
+            revision: 8,
+            ..CLUSTER
+        };
+        for (header, known, now, loss) in [
+            (CLUSTER, 3, 1_000, Loss::Revoked),
+            (later, 8, 1_000, Loss::Revoked),
+            (restored, 3, 1_000, Loss::Forgotten),
+            (another, 3, 1_000, Loss::Forgotten),
+            (wiped, 3, 1_000, Loss::Forgotten),
+            (CLUSTER, 8, 1_000, Loss::Forgotten),
+            (CLUSTER, 3, 9_000, Loss::Expired),
         ] {
             let tenure = lease();
-            tenure.unknown(header, at(now));
+            tenure.unknown(header, known, at(now));
             assert_eq!(tenure.state_at(at(now)), Lost(loss));
         }
+    }
+
+    #[test]
+    fn every_key_and_every_renewal_shows_how_far_the_cluster_is() {
+        let tenure = lease();
+        assert_eq!(tenure.revision(), 3);
+        tenure.used(8);
+        renew(&tenure, 3_000, 3_100);
+        assert_eq!(tenure.revision(), 8);
+        let header = Header {
+            revision: 9,
+            ..CLUSTER
+        };
+        tenure.renewed(at(4_000), Duration::from_secs(10), header, at(4_100));
+        assert_eq!(tenure.revision(), 9);
     }
 
     #[test]

@@ -121,10 +121,15 @@ async fn a_lease_that_the_server_denies_is_lost_at_once() {
         cluster_id: 9,
         ..CLUSTER
     };
+    let wiped = ResponseHeader {
+        revision: 1,
+        ..CLUSTER
+    };
     for (header, loss) in [
         (CLUSTER, Loss::Revoked),
         (restored, Loss::Forgotten),
         (another, Loss::Forgotten),
+        (wiped, Loss::Forgotten),
     ] {
         let member = member(move |call| say(&alive(call, 0, header))).await;
         let session = member.client().session(secs(6)).await.expect("granted");
