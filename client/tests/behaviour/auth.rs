@@ -1,9 +1,16 @@
 //! Tokens: had once, shared, had anew for every way in which a server refuses one.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::future::join_all;
-use keystead_client::{Client, ConnectOptions, Credentials, Kind, Outcome};
+use keystead_client::{
+    Client, ConnectOptions, Credentials, KeyRange, Kind, Notice, Outcome, Watch,
+};
+use keystead_proto::etcdserverpb::{AuthenticateResponse, ResponseHeader, WatchResponse};
+use keystead_proto::mvccpb::{Event, KeyValue};
 
 use crate::fake::{Act, Fake};
+use crate::member::{Member, Reply, say, say_all};
 
 fn client(fake: &Fake) -> Client {
     Client::lazy(ConnectOptions {
@@ -108,4 +115,82 @@ async fn a_stream_that_was_refused_has_another_token_when_it_is_opened_again() {
     let mut again = client.snapshot().await.expect("it opens");
     again.next().await.expect("the token is new");
     assert_eq!(fake.ran()[..2], [AUTHENTICATED, AUTHENTICATED]);
+}
+
+#[tokio::test]
+async fn a_watch_that_is_refused_for_its_token_goes_on_with_another() {
+    for reason in [
+        "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",
+        "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old",
+        "rpc error: code = InvalidArgument desc = etcdserver: user name is empty",
+    ] {
+        let header = |revision| {
+            Some(ResponseHeader {
+                revision,
+                ..Default::default()
+            })
+        };
+        let creations = AtomicUsize::new(0);
+        let member = Member::start(move |call| match call.method.as_str() {
+            "Authenticate" => say(&AuthenticateResponse {
+                header: header(5),
+                token: "a token".to_owned(),
+            }),
+            "Watch" => {
+                let Some(create) = call.watch() else {
+                    return Reply::Silence;
+                };
+                // As etcd says it: made and cancelled in one, under an id that no watch has.
+                let refused = WatchResponse {
+                    header: header(5),
+                    watch_id: -1,
+                    created: true,
+                    canceled: true,
+                    cancel_reason: reason.to_owned(),
+                    ..Default::default()
+                };
+                let created = WatchResponse {
+                    header: header(5),
+                    watch_id: create.watch_id,
+                    created: true,
+                    ..Default::default()
+                };
+                let event = WatchResponse {
+                    header: header(6),
+                    watch_id: create.watch_id,
+                    events: vec![Event {
+                        kv: Some(KeyValue {
+                            key: "k".into(),
+                            mod_revision: 6,
+                            ..Default::default()
+                        }),
+                        ..Default::default()
+                    }],
+                    ..Default::default()
+                };
+                match creations.fetch_add(1, Ordering::Relaxed) {
+                    0 => say(&refused),
+                    _ => say_all(&[created, event]),
+                }
+            }
+            method => unreachable!("a watch does not call {method}"),
+        })
+        .await;
+        let client = Client::lazy(ConnectOptions {
+            credentials: Some(Credentials::new("root", "secret")),
+            ..member.options()
+        })
+        .expect("the URL is right");
+        let watcher = client.watch(Watch::new(KeyRange::all())).await;
+        let watcher = watcher.expect("it is created with the second token");
+        let notice = watcher.next().await.expect("it goes on");
+        assert!(matches!(notice, Some(Notice::Events { .. })), "{notice:?}");
+        assert_eq!(member.calls("Authenticate").len(), 2, "{reason}");
+        let streams: Vec<usize> = member
+            .calls("Watch")
+            .iter()
+            .map(|call| call.stream)
+            .collect();
+        assert!(streams.len() == 2 && streams[0] != streams[1], "{reason}");
+    }
 }
