@@ -73,6 +73,18 @@ impl KeyRange {
     }
 }
 
+/// What a cache asks of what it keeps.
+impl KeyRange {
+    /// Whether each key of `other` is one of these.
+    pub(crate) fn covers(&self, other: &KeyRange) -> bool {
+        if other.is_single() {
+            return self.contains(&other.key);
+        }
+        let ends = self.end == NO_END || (other.end != NO_END && other.end <= self.end);
+        !self.is_single() && self.key <= other.key && ends
+    }
+}
+
 /// The first key after all those with `prefix`; `None` when there is none, as after a prefix of 0xFF bytes alone.
 fn after_prefix(prefix: &[u8]) -> Option<Bytes> {
     let last = prefix.iter().rposition(|&byte| byte < 0xFF)?;
@@ -131,6 +143,25 @@ mod tests {
         );
         assert!(KeyRange::all().contains(b"\0"));
         assert!(KeyRange::key("k").contains(b"k") && !KeyRange::key("k").contains(b"kk"));
+    }
+
+    #[test]
+    fn a_range_covers_what_lies_within_it() {
+        let range = KeyRange::between("b", "d");
+        for (other, covered) in [
+            (KeyRange::key("b"), true),
+            (KeyRange::key("d"), false),
+            (KeyRange::between("b", "d"), true),
+            (KeyRange::between("bb", "c"), true),
+            (KeyRange::between("a", "c"), false),
+            (KeyRange::between("c", "dd"), false),
+            (KeyRange::from_key("c"), false),
+        ] {
+            assert_eq!(range.covers(&other), covered, "{other:?}");
+        }
+        assert!(KeyRange::from_key("b").covers(&KeyRange::from_key("c")));
+        assert!(KeyRange::all().covers(&KeyRange::prefix("c")));
+        assert!(!KeyRange::key("b").covers(&KeyRange::between("b", "c")));
     }
 
     #[test]

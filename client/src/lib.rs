@@ -79,6 +79,7 @@
 
 mod auth;
 mod backoff;
+mod cache;
 mod channel;
 mod client;
 mod cluster;
@@ -103,6 +104,8 @@ pub use auth::roles::{Access, Permission, Role, Roles};
 pub use auth::status::AuthStatus;
 pub use auth::users::{User, Users};
 pub use bytes;
+pub use cache::subscription::{CacheNotice, Subscription};
+pub use cache::{Cache, CacheOptions, CacheView};
 pub use client::Client;
 pub use cluster::members::{AddedMember, Member, Members};
 pub use election::observe::{LeaderEvent, Observer};

@@ -2,6 +2,7 @@
 //! of both. One file a part of the client. `relay` stands between a client and a member and cuts or swallows what passes.
 
 mod auth;
+mod cache;
 mod deadline;
 mod election;
 mod endpoints;

@@ -7,8 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, pending};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,47 +48,67 @@ pub(super) struct Patience {
     pub progress: Duration,
 }
 
-/// The two lines of a client: with and without a leader being required, which is the whole stream's choice.
+/// The lines of a client: one with and one without a leader being required, which is the whole stream's choice, and those of
+/// watches that are alone.
 pub(crate) struct Lines {
     strict: Arc<Line>,
     lax: Arc<Line>,
+    lone: Mutex<Vec<Weak<Line>>>,
 }
 
 impl Lines {
     pub(crate) fn new(channel: &Channel, options: &ConnectOptions) -> Lines {
         let line = |requires_leader| {
-            Arc::new(Line {
-                channel: channel.clone(),
-                call: CallOptions {
-                    requires_leader,
-                    ..options.call
-                },
-                patience: Patience {
-                    silence: options.keepalive_interval,
-                    progress: options.keepalive_timeout,
-                },
-                registry: Mutex::default(),
-                changed: Notify::new(),
-            })
+            let call = CallOptions {
+                requires_leader,
+                ..options.call
+            };
+            let patience = Patience {
+                silence: options.keepalive_interval,
+                progress: options.keepalive_timeout,
+            };
+            Arc::new(Line::new(channel.clone(), call, patience, false))
         };
         Lines {
             strict: line(true),
             lax: line(false),
+            lone: Mutex::default(),
         }
     }
 
-    pub(super) fn get(&self, requires_leader: bool) -> &Arc<Line> {
-        if requires_leader {
+    pub(super) fn get(&self, requires_leader: bool) -> Arc<Line> {
+        let line = if requires_leader {
             &self.strict
         } else {
             &self.lax
-        }
+        };
+        line.clone()
+    }
+
+    /// A line for one watch.
+    pub(super) fn lone(&self, requires_leader: bool) -> Arc<Line> {
+        let Line {
+            channel,
+            call,
+            patience,
+            ..
+        } = &*self.get(requires_leader);
+        let line = Arc::new(Line::new(channel.clone(), *call, *patience, true));
+        let mut lone = self.lone.lock();
+        lone.retain(|line| line.strong_count() > 0);
+        lone.push(Arc::downgrade(&line));
+        line
     }
 
     /// Ends every watch.
     pub(crate) fn close(&self) {
         self.strict.close();
         self.lax.close();
+        for line in self.lone.lock().drain(..) {
+            if let Some(line) = line.upgrade() {
+                line.close();
+            }
+        }
     }
 }
 
@@ -97,8 +117,13 @@ pub(crate) struct Line {
     channel: Channel,
     call: CallOptions,
     patience: Patience,
+    /// It has one watch, and no stream of it ever has another: so an answer about progress can't be one to a question from before
+    /// the watch began.
+    lone: bool,
     registry: Mutex<Registry>,
     changed: Notify,
+    /// The stream is to be asked for its progress.
+    nudged: Notify,
 }
 
 #[derive(Default)]
@@ -111,6 +136,18 @@ struct Registry {
 }
 
 impl Line {
+    fn new(channel: Channel, call: CallOptions, patience: Patience, lone: bool) -> Line {
+        Line {
+            channel,
+            call,
+            patience,
+            lone,
+            registry: Mutex::default(),
+            changed: Notify::new(),
+            nudged: Notify::new(),
+        }
+    }
+
     /// A new watch. A task is started unless there is one.
     ///
     /// # Errors
@@ -142,6 +179,13 @@ impl Line {
         if feed.touch() {
             self.registry.lock().touched.push(feed.clone());
             self.changed.notify_one();
+        }
+    }
+
+    /// Has a lone stream asked for its progress, now or when its watch is on it. Never waits.
+    pub(super) fn nudge(&self) {
+        if self.lone {
+            self.nudged.notify_one();
         }
     }
 
@@ -224,6 +268,8 @@ enum End {
     Suspect,
     /// The member is of this other cluster.
     Stranger(u64),
+    /// The watch of a lone line begins again.
+    Used,
 }
 
 impl Conductor {
@@ -323,7 +369,9 @@ impl Conductor {
         let timer = sleep_until(Instant::now());
         tokio::pin!(timer);
         loop {
-            self.create(stream);
+            if let Some(end) = self.create(stream) {
+                return end;
+            }
             tokio::select! {
                 // What has come is looked at before any patience is at its end.
                 biased;
@@ -346,6 +394,7 @@ impl Conductor {
                         return End::Idle;
                     }
                 }
+                () = line.nudged.notified(), if stream.is_settled() => stream.ask(),
                 checked = checked(&mut stream.check) => {
                     if let Some(end) = self.checked(stream, checked) {
                         return end;
@@ -383,6 +432,7 @@ impl Conductor {
                 self.verify().await;
             }
             End::Stranger(cluster) => self.met(&stream, cluster),
+            End::Used => self.take_off(None),
         }
     }
 
@@ -487,17 +537,18 @@ impl Conductor {
     }
 
     /// Sends the creations that wait, as many as may be on the way.
-    fn create(&mut self, stream: &mut Stream) {
+    fn create(&mut self, stream: &mut Stream) -> Option<End> {
         while stream.unanswered.len() < CREATIONS_ON_THE_WAY {
-            let Some(number) = self.queue.pop_front() else {
-                return;
-            };
+            let number = self.queue.pop_front()?;
             let Some(slot) = self.slots.get_mut(&number) else {
                 continue;
             };
             slot.queued = false;
             if slot.on.is_some() || !slot.feed.wants_stream() {
                 continue;
+            }
+            if self.line.lone && stream.newest_id > 0 {
+                return Some(End::Used);
             }
             stream.newest_id += 1;
             let id = stream.newest_id;
@@ -510,6 +561,7 @@ impl Conductor {
             stream.unanswered.push_back(id);
             stream.send(RequestUnion::CreateRequest(request));
         }
+        None
     }
 
     fn answer(&mut self, stream: &mut Stream, answer: WatchResponse) -> Option<End> {
@@ -530,7 +582,12 @@ impl Conductor {
             return self.created(stream, answer, header);
         }
         if answer.watch_id == NO_WATCH {
-            let newest = stream.asked_for.take()?;
+            // Of a lone line many questions may be on the way.
+            let newest = if self.line.lone {
+                stream.newest_id
+            } else {
+                stream.asked_for.take()?
+            };
             let when = asked.unwrap_or(stream.heard);
             for (_, number) in stream.ids.iter().filter(|&(&id, _)| id <= newest) {
                 if let Some(slot) = self.slots.get(number) {
@@ -645,9 +702,7 @@ impl Conductor {
             if now < due {
                 return Ok(due);
             }
-            stream.asked = Some(now);
-            stream.asked_for.get_or_insert(stream.newest_id);
-            stream.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
+            stream.ask();
             return Ok(now + patience.progress);
         };
         let due = asked + patience.progress;
@@ -732,6 +787,18 @@ impl Stream {
         self.requests.send(&WatchRequest {
             request_union: Some(request),
         });
+    }
+
+    /// It has watches, and all of them have begun.
+    fn is_settled(&self) -> bool {
+        !self.ids.is_empty() && self.unanswered.is_empty()
+    }
+
+    /// Asks for progress. The patience for an answer begins with the first question.
+    fn ask(&mut self) {
+        self.asked.get_or_insert_with(Instant::now);
+        self.asked_for.get_or_insert(self.newest_id);
+        self.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
     }
 
     fn cancel(&mut self, watch_id: i64) {

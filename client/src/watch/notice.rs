@@ -112,7 +112,7 @@ impl From<mvccpb::Event> for Event {
 
 impl Event {
     /// What it holds in memory.
-    pub(super) fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         let bytes = |kv: &KeyValue| kv.key.len() + kv.value.len();
         size_of::<Event>() + bytes(&self.kv) + self.prev_kv.as_ref().map_or(0, bytes)
     }

@@ -63,9 +63,19 @@ impl Client {
     /// `InvalidArgument`, `PermissionDenied`: the watch was refused. `Unavailable`, `DeadlineExceeded`: no member could begin it
     /// within the deadline. Later on none of these ends it but a refusal.
     pub async fn watch(&self, watch: Watch) -> Result<Watcher> {
+        let line = self.watches().get(self.call_options().requires_leader);
+        self.watch_on(line, watch).await
+    }
+
+    /// The same on a stream of its own, which can be asked for its progress.
+    pub(crate) async fn watch_alone(&self, watch: Watch) -> Result<Watcher> {
+        let line = self.watches().lone(self.call_options().requires_leader);
+        self.watch_on(line, watch).await
+    }
+
+    async fn watch_on(&self, line: Arc<Line>, watch: Watch) -> Result<Watcher> {
         watch.check()?;
         let options = self.call_options();
-        let line = self.watches().get(options.requires_leader).clone();
         let wishes = Wishes {
             buffer_bytes: watch.buffer_bytes(),
             progress: watch.progress,
@@ -148,6 +158,12 @@ impl Watcher {
     pub fn cancel(&self) {
         self.feed.cancel();
         self.line.touch(&self.feed);
+    }
+
+    /// Asks the server for its progress, if the watch is alone on its stream: a watch beside it that begins above the store's revision,
+    /// as one does that waits for what comes next, would keep the answer back.
+    pub(crate) fn nudge(&self) {
+        self.line.nudge();
     }
 
     /// How far behind it is.

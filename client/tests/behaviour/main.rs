@@ -3,6 +3,7 @@
 //! the other files are the tests.
 
 mod auth;
+mod cache;
 mod connection;
 mod discovery;
 mod fake;

@@ -19,7 +19,7 @@ use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::fake::framed;
 
@@ -38,6 +38,8 @@ pub struct Store {
     pub kvs: Vec<KeyValue>,
     /// How many reads came.
     pub reads: usize,
+    /// So long an answer is on its way.
+    pub slow: Duration,
 }
 
 impl Store {
@@ -382,7 +384,11 @@ async fn range(
     let Some(request) = message::<RangeRequest>(&mut body, &mut BytesMut::new()).await else {
         return;
     };
-    let answer = store.lock().expect("no test panics there").range(&request);
+    let (answer, slow) = {
+        let mut store = store.lock().expect("no test panics there");
+        (store.range(&request), store.slow)
+    };
+    sleep(slow).await;
     match answer {
         Err((code, text)) => refuse(respond, code, text),
         Ok(answer) => {
