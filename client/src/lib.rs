@@ -94,6 +94,7 @@ mod maintenance;
 mod namespace;
 mod options;
 mod recipes;
+mod registry;
 mod session;
 mod telemetry;
 mod txn;
@@ -135,6 +136,10 @@ pub use recipes::barrier::Barrier;
 pub use recipes::queue::Queue;
 pub use recipes::rwlock::RwLock;
 pub use recipes::semaphore::Semaphore;
+pub use registry::endpoint::Endpoint;
+pub use registry::registration::{Register, Registration, RegistrationState};
+pub use registry::resolver::{Pick, Resolver};
+pub use serde_json;
 pub use session::Session;
 pub use session::tenure::{Loss, SessionState};
 pub use telemetry::{

@@ -16,6 +16,7 @@ mod namespace;
 mod once;
 mod pause;
 mod recipes;
+mod registry;
 mod relay;
 mod scan;
 mod session;

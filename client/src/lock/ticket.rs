@@ -26,7 +26,7 @@ use crate::txn::{Op, OpResult, Txn};
 
 /// How long a server may take to apply a request whose outcome it left open: etcd gives a proposal up after seven
 /// seconds, and a member that stood still meanwhile is allowed for.
-const DOUBT: Duration = Duration::from_secs(15);
+pub(crate) const DOUBT: Duration = Duration::from_secs(15);
 
 /// One place, which is there.
 #[derive(Clone)]

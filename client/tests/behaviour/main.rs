@@ -12,6 +12,7 @@ mod member;
 mod outcomes;
 mod property;
 mod puppet;
+mod registry;
 mod scan;
 mod session;
 mod telemetry;

@@ -8,6 +8,8 @@
 // at the same time, on a server that runs:
 //
 //	concurrency -endpoint URL -contend lock -workers 3 -rounds 20
+//
+// and with -register it registers an endpoint of a service, beside another client's, and looks for both.
 package main
 
 import (
@@ -33,6 +35,7 @@ const limit = 180 * time.Second
 var (
 	endpoint  = flag.String("endpoint", "http://127.0.0.1:2379", "the member's client URL")
 	contended = flag.String("contend", "", "what to contend for: lock or election")
+	service   = flag.String("register", "", "the service to register an endpoint of")
 	workers   = flag.Int("workers", 3, "how many contend at once")
 	rounds    = flag.Int("rounds", 20, "how often each of them")
 )
@@ -42,6 +45,12 @@ func main() {
 	flag.Parse()
 	if *contended != "" {
 		if err := contend(*contended, *workers, *rounds); err != nil {
+			log.Fatalf("FAIL %v", err)
+		}
+		return
+	}
+	if *service != "" {
+		if err := name(*service); err != nil {
 			log.Fatalf("FAIL %v", err)
 		}
 		return
