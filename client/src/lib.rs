@@ -3,13 +3,28 @@
 //! A [`Client`] holds one connection to one of the endpoints, finds another when that one fails, and can be cloned and shared
 //! at will. Its verbs take plain structs and give plain structs.
 //!
-//! ```no_run
-//! # async fn tour() -> keystead_client::Result<()> {
+//! ```
+//! # #[tokio::main] async fn main() -> keystead_client::Result<()> {
+//! # if std::env::var_os("ETCDCTL_ENDPOINTS").is_none() { return Ok(()); }
 //! use keystead_client::*;
 //!
-//! let client = Client::connect(ConnectOptions::new(["http://127.0.0.1:2379"])).await?;
+//! let client = Client::connect(ConnectOptions::from_env()).await?; // or ::new(["https://10.0.0.1:2379", ...])
+//! // Everything below happens within this prefix, and no other key is seen.
+//! let client = client.namespace("tour/");
+//! client.put("greeting", "hello").await?;
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! // Keys and values.
+//! # Keys and values
+//!
+//! ```
+//! # use keystead_client::*;
+//! # #[tokio::main] async fn main() -> Result<()> {
+//! # // Where there is a member it runs; examples/run sees to that.
+//! # if std::env::var_os("ETCDCTL_ENDPOINTS").is_none() { return Ok(()); }
+//! # let client = Client::connect(ConnectOptions::from_env()).await?.namespace("tour/keys/");
+//! # client.delete_with(Delete::new(KeyRange::all())).await?;
 //! client.put("greeting", "hello").await?;
 //! let greeting = client.get("greeting").await?.expect("it was just written");
 //! let page = client.range(Range { limit: 10, ..Range::new(KeyRange::prefix("gree")) }).await?;
@@ -42,12 +57,133 @@
 //!         .otherwise([Op::Range(Range::new(KeyRange::key("farewell")))]),
 //! ).await?;
 //! assert!(moved.succeeded);
+//! # Ok(())
+//! # }
+//! ```
 //!
+//! # Watches
+//!
+//! ```
+//! # use keystead_client::*;
+//! # #[tokio::main] async fn main() -> Result<()> {
+//! # // Where there is a member it runs; examples/run sees to that.
+//! # if std::env::var_os("ETCDCTL_ENDPOINTS").is_none() { return Ok(()); }
+//! # let client = Client::connect(ConnectOptions::from_env()).await?.namespace("tour/watch/");
+//! # client.delete_with(Delete::new(KeyRange::all())).await?;
 //! // Every change from now on, through everything that passes by itself.
 //! let watcher = client.watch(Watch::new(KeyRange::prefix("gree"))).await?;
 //! client.put("greeting", "good night").await?;
 //! let notice = watcher.next().await?.expect("nobody has cancelled it");
 //! assert!(matches!(notice, Notice::Events { .. }));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Sessions
+//!
+//! A session is a lease that is kept alive; what is attached to it goes when this process does.
+//!
+//! ```
+//! # use keystead_client::*;
+//! # #[tokio::main] async fn main() -> Result<()> {
+//! # // Where there is a member it runs; examples/run sees to that.
+//! # if std::env::var_os("ETCDCTL_ENDPOINTS").is_none() { return Ok(()); }
+//! # let client = Client::connect(ConnectOptions::from_env()).await?.namespace("tour/sessions/");
+//! # client.delete_with(Delete::new(KeyRange::all())).await?;
+//! use std::time::Duration;
+//!
+//! let session = client.session(Duration::from_secs(10)).await?;
+//! session.put_ephemeral("workers/7", "here").await?;
+//! assert_eq!(session.state(), SessionState::Active);
+//! // `session.lost().await` tells the loss, and why, before the server ends the lease.
+//! session.close().await?;
+//! assert_eq!(client.get("workers/7").await?, None);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Locks
+//!
+//! Whoever waits is served in turn, beside those who use Go's `concurrency.Mutex`. What the guard writes it writes as the holder or not at all.
+//!
+//! ```
+//! # use keystead_client::*;
+//! # #[tokio::main] async fn main() -> Result<()> {
+//! # // Where there is a member it runs; examples/run sees to that.
+//! # if std::env::var_os("ETCDCTL_ENDPOINTS").is_none() { return Ok(()); }
+//! # let client = Client::connect(ConnectOptions::from_env()).await?.namespace("tour/locks/");
+//! # client.delete_with(Delete::new(KeyRange::all())).await?;
+//! let lock = client.lock("locks/report");
+//! let guard = lock.lock().await?;
+//! guard.put("report", "written by the one who may").await?;
+//! println!("for what is written elsewhere: {}", guard.fencing_token());
+//! guard.unlock().await?;
+//!
+//! // Beside it: read and write locks, semaphores, barriers and queues.
+//! let reader = client.rwlock("locks/config").read().await?;
+//! assert!(client.rwlock("locks/config").try_write().await?.is_none());
+//! reader.unlock().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Elections
+//!
+//! ```
+//! # use keystead_client::*;
+//! # #[tokio::main] async fn main() -> Result<()> {
+//! # // Where there is a member it runs; examples/run sees to that.
+//! # if std::env::var_os("ETCDCTL_ENDPOINTS").is_none() { return Ok(()); }
+//! # let client = Client::connect(ConnectOptions::from_env()).await?.namespace("tour/elections/");
+//! # client.delete_with(Delete::new(KeyRange::all())).await?;
+//! let election = client.election("elections/scheduler");
+//! let mut observer = election.observe();
+//! assert_eq!(observer.next().await?, LeaderEvent::NoLeader);
+//!
+//! let leadership = election.campaign("10.0.0.1:8080").await?;
+//! leadership.put("plan", "made by the one who leads").await?;
+//! assert!(matches!(observer.next().await?, LeaderEvent::Leader(kv) if kv.value == "10.0.0.1:8080"));
+//! leadership.resign().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A registry of services
+//!
+//! Registered here, it is found by Go's gRPC resolver too, and the other way around. A registration comes back when its session was lost.
+//!
+//! ```
+//! # use keystead_client::*;
+//! # #[tokio::main] async fn main() -> Result<()> {
+//! # // Where there is a member it runs; examples/run sees to that.
+//! # if std::env::var_os("ETCDCTL_ENDPOINTS").is_none() { return Ok(()); }
+//! # let client = Client::connect(ConnectOptions::from_env()).await?.namespace("tour/registry/");
+//! # client.delete_with(Delete::new(KeyRange::all())).await?;
+//! let registration = client.register("services/api", Endpoint::new("10.0.0.1:80")).await?;
+//! let api = client.resolve("services/api").await?;
+//! let next = api.pick(Pick::RoundRobin)?.expect("one is registered");
+//! assert_eq!(next.address, "10.0.0.1:80");
+//! registration.withdraw().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Caches
+//!
+//! Keys in memory, in step with the store. A read asks nobody; after a sync it misses nothing.
+//!
+//! ```
+//! # use keystead_client::*;
+//! # #[tokio::main] async fn main() -> Result<()> {
+//! # // Where there is a member it runs; examples/run sees to that.
+//! # if std::env::var_os("ETCDCTL_ENDPOINTS").is_none() { return Ok(()); }
+//! # let client = Client::connect(ConnectOptions::from_env()).await?.namespace("tour/caches/");
+//! # client.delete_with(Delete::new(KeyRange::all())).await?;
+//! let config = client.cache(KeyRange::prefix("config/")).await?;
+//! client.put("config/color", "red").await?;
+//! config.sync().await?;
+//! let color = config.get("config/color")?.expect("it was written before the sync");
+//! assert_eq!(color.value, "red");
 //! # Ok(())
 //! # }
 //! ```
