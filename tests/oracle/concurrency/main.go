@@ -34,7 +34,7 @@ const limit = 180 * time.Second
 
 var (
 	endpoint  = flag.String("endpoint", "http://127.0.0.1:2379", "the member's client URL")
-	contended = flag.String("contend", "", "what to contend for: lock or election")
+	contended = flag.String("contend", "", "what to contend for: lock, election, rwlock, queue or barrier")
 	service   = flag.String("register", "", "the service to register an endpoint of")
 	workers   = flag.Int("workers", 3, "how many contend at once")
 	rounds    = flag.Int("rounds", 20, "how often each of them")
