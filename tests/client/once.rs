@@ -132,7 +132,7 @@ async fn more_than_there_are_slots_run_all_and_leave_nothing_behind() {
     const ALL: i64 = 300;
     on_each(async |server| {
         let direct = client(server);
-        let another = client(server);
+        let another = client(server).with_deadline(PATIENCE);
         let runs = (0..ALL).map(|_| async { another.once(mark("k")).run().await });
         let revisions = join_all(runs).await.into_iter();
         let revisions = revisions.map(|ran| ran.expect("it runs").header.revision);
