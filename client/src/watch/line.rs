@@ -1,6 +1,8 @@
 //! One stream for all watches of a client, and the task that owns it: it opens the stream, creates the watches on it, sorts what
 //! comes, asks a silent stream for its progress, and starts again when it ends. It waits for nobody who reads: see `feed.rs`.
 //!
+//! A watch that has to be asked for its progress, as that of a cache, has a line of its own (`Lines::lone`).
+//!
 //! The task lives as long as there are watches. What the watchers change (a new watch, room again, no interest any more) is a
 //! list of feeds to look at, each at most once in it.
 
