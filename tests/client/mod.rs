@@ -11,6 +11,7 @@ mod kill;
 mod kv;
 mod leftovers;
 mod lock;
+mod lock_oracle;
 mod maintenance;
 mod namespace;
 mod once;

@@ -37,6 +37,7 @@ var (
 	contended = flag.String("contend", "", "what to contend for: lock, election, rwlock, queue or barrier")
 	service   = flag.String("register", "", "the service to register an endpoint of")
 	workers   = flag.Int("workers", 3, "how many contend at once")
+	guarded   = flag.Bool("guard", false, "write under a lock until the input ends")
 	rounds    = flag.Int("rounds", 20, "how often each of them")
 )
 
@@ -51,6 +52,12 @@ func main() {
 	}
 	if *service != "" {
 		if err := name(*service); err != nil {
+			log.Fatalf("FAIL %v", err)
+		}
+		return
+	}
+	if *guarded {
+		if err := guard(); err != nil {
 			log.Fatalf("FAIL %v", err)
 		}
 		return
