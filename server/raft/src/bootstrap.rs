@@ -13,10 +13,12 @@ use crate::ballast::Ballast;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::force_new_cluster::{self, ForceError};
+use crate::installing::Installing;
 use crate::log_storage;
 use crate::standing::{Position, position_after};
 use crate::stored::{Note, Unreadable};
-use crate::wal::{self, Recovered, Wal};
+use crate::type_config::LogId;
+use crate::wal::{self, EntryId, Recovered, Wal};
 
 /// Why a member did not start.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,7 @@ pub(crate) struct Parts {
     pub(crate) reader: Reader,
     /// Of the store's last flush; none in a fresh store.
     pub(crate) note: Option<Note>,
+    pub(crate) installing: Arc<Installing>,
 }
 
 /// Opens the parts of the member's data directory, making them when it is fresh. On a full disk the ballast goes.
@@ -143,6 +146,15 @@ fn open_parts(config: &Config) -> Result<Parts, StartError> {
     .map_err(StartError::Thread)?;
     let ((wal, mut recovered), opened) = (log?, opened?);
     let note = opened.applied.map(Note::decode).transpose()?;
+    let installing = Arc::new(Installing::of(&config.data_dir));
+    if let (Some(announced), Some(last)) =
+        (installing.announced(), note.as_ref().and_then(|it| it.last))
+    {
+        if announced == opened.position && log_storage::synced(&wal) < announced {
+            recovered.committed = Some(begin_behind(&wal, &last)?);
+        }
+        installing.forget();
+    }
     are_of_one_piece(&wal, opened.position, note.as_ref()).map_err(StartError::Apart)?;
     if config.force_new_cluster {
         let member_id = config.identity.member_id;
@@ -160,7 +172,23 @@ fn open_parts(config: &Config) -> Result<Parts, StartError> {
         state,
         reader,
         note,
+        installing,
     })
+}
+
+/// Has the log begin behind the store, which was put there without it. Returns when that is on the disk.
+fn begin_behind(wal: &Wal, last: &LogId) -> Result<EntryId, StartError> {
+    let id = log_storage::entry_id(last);
+    let (done, reached) = std::sync::mpsc::channel();
+    let failed = |error: &dyn std::fmt::Display| StartError::Core(error.to_string());
+    wal.purge(id).map_err(|error| failed(&error))?;
+    let told = Box::new(move |result| drop(done.send(result)));
+    wal.barrier(told).map_err(|error| failed(&error))?;
+    match reached.recv() {
+        Ok(Ok(())) => Ok(id),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
 }
 
 /// Where the log lies; a directory of its own is made when it is not there.

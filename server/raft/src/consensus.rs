@@ -86,10 +86,16 @@ impl Consensus {
             state,
             reader,
             note,
+            installing,
         } = bootstrap::open(&config)?;
         let member_id = config.identity.member_id;
         let standing = Arc::new(Standing::of(member_id));
-        let log = LogStorage::new(wal.clone(), &recovered, standing.clone())?;
+        let log = LogStorage::new(
+            wal.clone(),
+            &recovered,
+            standing.clone(),
+            installing.clone(),
+        )?;
         let (synced, written, short) = (wal.clone(), wal.clone(), wal.clone());
         let queue = Queue::new(config.proposal_deadline());
         let surroundings = Surroundings {
@@ -140,6 +146,7 @@ impl Consensus {
             forwards,
             reads: reads.clone(),
             reader: reader.clone(),
+            installing,
         })?;
         let core = Mutex::new(Some((stop, thread)));
         let flusher = handle;

@@ -19,6 +19,7 @@ use crate::bootstrap::StartError;
 use crate::config::Config;
 use crate::flusher::Flushing;
 use crate::forwards::Forwards;
+use crate::installing::Installing;
 use crate::leadership::{self, Leading};
 use crate::log_storage::LogStorage;
 use crate::machine::Machine;
@@ -63,6 +64,7 @@ pub(crate) struct Core {
     pub(crate) forwards: Arc<Forwards>,
     pub(crate) reads: Reads,
     pub(crate) reader: Reader,
+    pub(crate) installing: Arc<Installing>,
 }
 
 /// A core that runs.
@@ -131,6 +133,7 @@ impl Core {
             reads: self.reads,
             reader: self.reader,
             flusher: self.flushing.handle.clone(),
+            installing: self.installing,
             unflushed_limit_bytes: self.config.unflushed_limit_bytes,
         });
         let peers = self.peers.peers.clone();

@@ -5,6 +5,7 @@
 //!   LOCK            locked by the running member (flock)
 //!   FORMAT          which layout, which cluster and which member; written once
 //!   BALLAST         room set aside; see `ballast`
+//!   INSTALLING      the mark of a store that comes from another member; see `installing`
 //!   wal/            the write-ahead log
 //!   store/          the multi-version store
 //! ```

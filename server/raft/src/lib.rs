@@ -22,6 +22,7 @@ mod flusher;
 mod force_new_cluster;
 mod forwards;
 mod handover;
+mod installing;
 mod leadership;
 mod log_storage;
 mod machine;

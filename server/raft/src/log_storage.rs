@@ -13,6 +13,7 @@ use keystead_seeded::{Bug, planted};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 
+use crate::installing::Installing;
 use crate::standing::{Position, Standing, position_after};
 use crate::stored;
 use crate::type_config::{Entry, LogId, Payload, TypeConfig, Vote};
@@ -26,6 +27,7 @@ pub(crate) struct LogStorage {
     log: LogReader,
     committed: Option<LogId>,
     standing: Arc<Standing>,
+    installing: Arc<Installing>,
 }
 
 /// The log as openraft's tasks read it.
@@ -40,6 +42,7 @@ impl LogStorage {
         wal: Arc<Wal>,
         recovered: &Recovered,
         standing: Arc<Standing>,
+        installing: Arc<Installing>,
     ) -> Result<Self, stored::Unreadable> {
         let vote = recovered.vote.clone().map(stored::parse_vote).transpose()?;
         let log = LogReader {
@@ -50,6 +53,7 @@ impl LogStorage {
             log,
             committed: recovered.committed.map(log_id),
             standing,
+            installing,
         })
     }
 }
@@ -64,7 +68,7 @@ pub(crate) fn log_id(id: EntryId) -> LogId {
 }
 
 /// A term has one leader, so the log need not name it.
-fn entry_id(id: &LogId) -> EntryId {
+pub(crate) fn entry_id(id: &LogId) -> EntryId {
     EntryId {
         term: id.leader_id.term,
         leader: 0,
@@ -219,6 +223,15 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             upto = applied.unwrap_or(upto);
         }
         self.log.wal.purge(upto)?;
+        if self.installing.is_passed(position_after(upto.index)) {
+            let installing = self.installing.clone();
+            let forget = move |purged: io::Result<()>| {
+                if purged.is_ok() {
+                    installing.forget();
+                }
+            };
+            self.log.wal.barrier(Box::new(forget))?;
+        }
         Ok(())
     }
 }

@@ -1,16 +1,17 @@
 //! Three members in one process, over socket files: what one acknowledges all have, whoever dies.
 
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keystead_mvcc as mvcc;
 use keystead_proto::etcdserverpb::Member;
 use keystead_proto::internal::Record;
 use keystead_state::{Limits, Outcome, Reader};
 
 use super::{Collected, Nobody, dump, eventually, kill, propose, put, revision, stop};
-use crate::{Config, Consensus, Identity, PeerListener, ReplySink};
+use crate::{Config, Consensus, DataDirError, Identity, PeerListener, ReplySink, StartError};
 
 /// Enough for a debug build on a machine that is busy with other things.
 const ELECTION: Duration = Duration::from_millis(500);
@@ -85,14 +86,25 @@ impl Cluster {
     }
 
     pub(super) fn start(&mut self, member: usize) {
-        let socket = self.socket(member);
-        std::fs::remove_file(&socket).ok();
-        let listener = UnixListener::bind(&socket).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let listeners = vec![PeerListener::Unix(listener)];
-        let limit = Instant::now() + Duration::from_secs(5);
-        let config = self.config(member);
-        let started = Consensus::start(config, listeners, Arc::new(Nobody)).unwrap();
+        self.start_at(member, &self.socket(member));
+    }
+
+    /// Starts a member that listens elsewhere than where it is dialled.
+    fn start_at(&mut self, member: usize, socket: &Path) {
+        let limit = Instant::now() + Duration::from_secs(10);
+        let started = loop {
+            std::fs::remove_file(socket).ok();
+            let listener = UnixListener::bind(socket).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let listeners = vec![PeerListener::Unix(listener)];
+            match Consensus::start(self.config(member), listeners, Arc::new(Nobody)) {
+                // A child of another test's, between its fork and its exec, holds the lock that the last one let go.
+                Err(StartError::DataDir(DataDirError::InUse(_))) if Instant::now() < limit => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                started => break started.unwrap(),
+            }
+        };
         assert!(Instant::now() < limit, "a start waits for no other member");
         self.running[member] = Some(started);
     }
@@ -325,4 +337,50 @@ fn a_tail_that_no_majority_had_gives_way_to_what_one_has() {
         (3, 2),
         "before and after, and nothing between"
     );
+}
+
+/// Replaces the files of one directory by those of another.
+fn copy_files(from: &Path, to: &Path) {
+    drop(std::fs::remove_dir_all(to));
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_kill_between_the_new_store_and_the_log_that_begins_behind_it_is_survived() {
+    let mut cluster = Cluster::started(3);
+    let away = cluster.follower();
+    cluster.kill(away);
+    let dir = cluster.config(away).data_dir;
+    let before = cluster.tmp.path().join("before");
+    copy_files(&dir.join("wal"), &before);
+    fill(&cluster, 0);
+    // What it takes over stays the last that its store was given.
+    cluster.adjust = |config| config.flush_interval = Duration::from_secs(3600);
+    cluster.start(away);
+    cluster.settled();
+    cluster.kill(away);
+    let taken_over = {
+        let options = mvcc::Options {
+            map_bytes: cluster.config(away).map_bytes,
+            ..mvcc::Options::default()
+        };
+        mvcc::Store::open(&dir.join("store"), &options)
+            .unwrap()
+            .position
+    };
+    copy_files(&before, &dir.join("wal"));
+    let refused = Consensus::start(cluster.config(away), Vec::new(), Arc::new(Nobody));
+    assert!(
+        matches!(refused, Err(StartError::Apart(_))),
+        "that is damage"
+    );
+    std::fs::write(dir.join("INSTALLING"), format!("{taken_over}\n")).unwrap();
+    cluster.start(away);
+    cluster.write(away, &put("after", "v"));
+    cluster.settled();
+    assert!(!dir.join("INSTALLING").exists());
 }

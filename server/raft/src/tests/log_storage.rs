@@ -9,6 +9,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage as _};
 use openraft::type_config::TypeConfigExt as _;
 use parking_lot::{Condvar, Mutex};
 
+use crate::installing::Installing;
 use crate::log_storage::LogStorage;
 use crate::standing::Standing;
 use crate::type_config::{Entry, LogId, Payload, TypeConfig};
@@ -116,7 +117,10 @@ fn gated_log(dir: &Path) -> Gated {
     };
     let (wal, recovered) = Wal::open(files, options).unwrap();
     let (wal, standing) = (Arc::new(wal), Arc::new(Standing::of(super::ME.member_id)));
-    let log = LogStorage::new(wal.clone(), &recovered, standing.clone()).unwrap();
+    let log = {
+        let nowhere = Arc::new(Installing::of(std::path::Path::new("/nowhere")));
+        LogStorage::new(wal.clone(), &recovered, standing.clone(), nowhere).unwrap()
+    };
     Gated {
         gate,
         wal,

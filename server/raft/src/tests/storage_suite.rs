@@ -39,7 +39,13 @@ pub(super) fn alone() -> (Guard, LogStorage, Machine) {
     };
     let parts = bootstrap::open(&config).unwrap();
     let standing = Arc::new(Standing::of(super::ME.member_id));
-    let log = LogStorage::new(parts.wal.clone(), &parts.recovered, standing.clone()).unwrap();
+    let log = LogStorage::new(
+        parts.wal.clone(),
+        &parts.recovered,
+        standing.clone(),
+        parts.installing,
+    )
+    .unwrap();
     let surroundings = Surroundings {
         standing: standing.clone(),
         store: parts.store.clone(),

@@ -31,6 +31,7 @@ use super::frame::{self, Frames};
 use super::greeting::{refusal, say, welcome};
 use super::translate::{self, AppendResult};
 use crate::flusher;
+use crate::installing::Installing;
 use crate::proposer::{ForwardAnswer, ForwardSink};
 use crate::queue::{Forwarded, Queue};
 use crate::reads::Reads;
@@ -93,6 +94,7 @@ pub(crate) struct Serving {
     pub(crate) reads: Reads,
     pub(crate) reader: keystead_state::Reader,
     pub(crate) flusher: flusher::Handle,
+    pub(crate) installing: Arc<Installing>,
     /// What others forward is refused while more than this waits for a flush.
     pub(crate) unflushed_limit_bytes: u64,
 }

@@ -120,7 +120,12 @@ async fn take(
     if (end.rows, end.digest) != (rows, digest) {
         return Err(invalid("rows of the snapshot were lost on the way"));
     }
-    let finishing = aside(move || begun.finish(&cut, end));
+    let installing = served.with.installing.clone();
+    let finishing = aside(move || {
+        let finished = begun.finish(&cut, end)?;
+        installing.announce(cut.position)?;
+        Ok::<_, io::Error>(finished)
+    });
     let (note, imported) = while_telling(answers, finishing).await???;
     let snapshot = snapshot::received(&note, imported);
     let installing = served.with.raft.install_full_snapshot(vote, snapshot);
