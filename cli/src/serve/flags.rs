@@ -381,7 +381,9 @@ const NO_BBOLT: &str = "the store is not bbolt";
 const NO_WAL_COUNT: &str = "the log is bounded by bytes and purged after every flush";
 const ALWAYS_ON: &str = "always so here";
 const LEGACY: &str = "etcd ignores it as well";
-const ALONE: &str = "this version runs single members, and there is nobody to ask";
+const BY_ELECTION: &str = "how long a member is waited for follows from the election timeout";
+const NO_COMPARING: &str = "members don't compare their hashes yet";
+const NO_DOWNGRADE: &str = "there is no downgrade yet";
 const NO_HTTP: &str = "there is no HTTP side yet";
 const NO_TLS: &str = "there is no TLS yet";
 const NO_USERS: &str = "there are no users yet";
@@ -463,24 +465,36 @@ const MOOT: &[Moot] = &[
         NOT_TIMED,
     ),
     moot("pre-vote", Kind::Switch, ALWAYS_ON),
-    moot("raft-read-timeout", Kind::Duration, ALONE),
-    moot("raft-write-timeout", Kind::Duration, ALONE),
-    moot("corrupt-check-time", Kind::Duration, ALONE),
-    moot("experimental-corrupt-check-time", Kind::Duration, ALONE),
-    moot("experimental-initial-corrupt-check", Kind::Switch, ALONE),
-    moot("compact-hash-check-time", Kind::Duration, ALONE),
+    moot("raft-read-timeout", Kind::Duration, BY_ELECTION),
+    moot("raft-write-timeout", Kind::Duration, BY_ELECTION),
+    moot("corrupt-check-time", Kind::Duration, NO_COMPARING),
+    moot(
+        "experimental-corrupt-check-time",
+        Kind::Duration,
+        NO_COMPARING,
+    ),
+    moot(
+        "experimental-initial-corrupt-check",
+        Kind::Switch,
+        NO_COMPARING,
+    ),
+    moot("compact-hash-check-time", Kind::Duration, NO_COMPARING),
     moot(
         "experimental-compact-hash-check-time",
         Kind::Duration,
-        ALONE,
+        NO_COMPARING,
     ),
     moot(
         "experimental-compact-hash-check-enabled",
         Kind::Switch,
-        ALONE,
+        NO_COMPARING,
     ),
-    moot("downgrade-check-time", Kind::Duration, ALONE),
-    moot("experimental-downgrade-check-time", Kind::Duration, ALONE),
+    moot("downgrade-check-time", Kind::Duration, NO_DOWNGRADE),
+    moot(
+        "experimental-downgrade-check-time",
+        Kind::Duration,
+        NO_DOWNGRADE,
+    ),
     moot("peer-skip-client-san-verification", Kind::Switch, NO_TLS),
     moot(
         "experimental-peer-skip-client-san-verification",

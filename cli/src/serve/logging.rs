@@ -44,11 +44,11 @@ pub fn start(level: &str, format: Option<&str>, outputs: &str) -> Result<(), Str
         .split(',')
         .map(|output| layer(output.trim(), for_people, to_terminal))
         .collect::<Result<Vec<_>, _>>()?;
-    // What openraft calls news is of use only to who looks into it.
+    // What openraft calls news is of use only to who looks into it, and of a peer that is away it warns with every heartbeat.
     let library = if level == LevelFilter::DEBUG {
         level
     } else {
-        level.min(LevelFilter::WARN)
+        level.min(LevelFilter::ERROR)
     };
     let filter = Targets::new()
         .with_default(level)
