@@ -16,21 +16,26 @@ use serde_json::{Value, json};
 use crate::caller::key;
 use crate::wire::{Connection, Rpc, frame};
 
-/// How long `ready` waits.
+/// How long `ready` and `writable` wait.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long they wait for one answer before they ask again.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+const WRITTEN_WITHIN: Duration = Duration::from_millis(200);
 
 /// What to do once.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Action {
     /// Wait until a linearizable read answers.
     Ready,
+    /// Wait until a put is answered.
+    Writable,
     /// Copy the store into a compact one.
     Defragment,
     /// Compact at the newest revision and wait until it is done physically.
     Compact,
     /// Receive a whole snapshot.
     Snapshot,
-    /// Version, sizes and revision.
+    /// Version, sizes, revision, and whether this member leads.
     Status,
 }
 
@@ -39,6 +44,7 @@ pub async fn act(server: SocketAddr, action: Action) -> Result<Value> {
     let start = Instant::now();
     let mut facts = match action {
         Action::Ready => ready(server).await?,
+        Action::Writable => writable(server).await?,
         Action::Defragment => defragment(server).await?,
         Action::Compact => compact(server).await?,
         Action::Snapshot => snapshot(server).await?,
@@ -54,18 +60,37 @@ async fn ready(server: SocketAddr) -> Result<Value> {
         key: key(0),
         ..Default::default()
     });
+    let answer = until_answered(server, &rpc, message, READ_WITHIN).await?;
+    Ok(json!({ "keys_found": RangeResponse::decode(answer)?.count }))
+}
+
+async fn writable(server: SocketAddr) -> Result<Value> {
+    let rpc = Rpc::new(server, "/etcdserverpb.KV/Put")?;
+    let message = frame(&PutRequest {
+        key: Bytes::from_static(b"bench-writable"),
+        ..Default::default()
+    });
+    until_answered(server, &rpc, message, WRITTEN_WITHIN).await?;
+    Ok(json!({}))
+}
+
+/// Asks again and again, each time on a connection of its own.
+async fn until_answered(
+    server: SocketAddr,
+    rpc: &Rpc,
+    message: Bytes,
+    within: Duration,
+) -> Result<Bytes> {
     let start = Instant::now();
     loop {
         let answer = async {
             Connection::open(server)
                 .await?
-                .call(&rpc, message.clone())
+                .call(rpc, message.clone())
                 .await
         };
-        match tokio::time::timeout(Duration::from_secs(5), answer).await {
-            Ok(Ok(answer)) => {
-                return Ok(json!({ "keys_found": RangeResponse::decode(answer)?.count }));
-            }
+        match tokio::time::timeout(within, answer).await {
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) if start.elapsed() > READY_WITHIN => return Err(error),
             Err(_) if start.elapsed() > READY_WITHIN => bail!("the member did not answer"),
             _ => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -128,6 +153,7 @@ async fn status(server: SocketAddr) -> Result<Value> {
     let status = StatusResponse::decode(answer)?;
     Ok(json!({
         "version": status.version,
+        "leads": status.header.is_some_and(|header| header.member_id == status.leader),
         "db_size_bytes": status.db_size,
         "db_size_in_use_bytes": status.db_size_in_use,
         "revision": status.header.map_or(0, |header| header.revision),

@@ -28,7 +28,8 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// A run's shape in time and space.
 #[derive(Clone)]
 pub struct Plan {
-    pub server: SocketAddr,
+    /// Never empty.
+    pub servers: Vec<SocketAddr>,
     pub workload: Workload,
     pub shape: Shape,
     pub clients: usize,
@@ -37,7 +38,7 @@ pub struct Plan {
     pub duration: Duration,
     /// Calls a second over all threads; `None` is a closed loop.
     pub rate: Option<u64>,
-    pub server_pid: Option<u32>,
+    pub server_pids: Vec<u32>,
 }
 
 /// Shared by a run's threads; each counts in its own words.
@@ -120,7 +121,7 @@ impl Edge {
         Ok(Edge {
             at: Instant::now(),
             own: Usage::own()?,
-            server: plan.server_pid.map(Usage::of).transpose()?,
+            server: Usage::of_all(&plan.server_pids)?,
             calls: counters
                 .iter()
                 .map(|thread| thread.calls.load(Relaxed))
@@ -181,10 +182,12 @@ impl Thread {
         counters: Arc<Counters>,
     ) -> Result<Thread> {
         let mut connections = Vec::new();
-        for _ in 0..plan.connections.div_ceil(plan.threads) {
-            connections.push(Connection::open(plan.server).await?);
+        let own = plan.connections.div_ceil(plan.threads);
+        for server in plan.servers.iter().cycle().skip(index).take(own) {
+            connections.push(Connection::open(*server).await?);
         }
-        let rpcs = Rpcs::new(plan.server)?;
+        // A server takes calls whatever authority they name.
+        let rpcs = Rpcs::new(plan.servers[0])?;
         Ok(Thread {
             plan,
             index,

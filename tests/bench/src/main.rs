@@ -24,12 +24,17 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(about = "Load etcd-compatible servers, at a few microseconds of own CPU a call")]
 struct Options {
-    /// The member's client address.
-    #[arg(long, global = true, default_value = "127.0.0.1:2379")]
-    endpoint: SocketAddr,
-    /// The server's process: its CPU time and writes are reported per operation.
-    #[arg(long, global = true)]
-    pid: Option<u32>,
+    /// The members' client addresses, with commas between; `run` spreads its connections over them, the others take the first.
+    #[arg(
+        long,
+        global = true,
+        default_value = "127.0.0.1:2379",
+        value_delimiter = ','
+    )]
+    endpoint: Vec<SocketAddr>,
+    /// The members' processes, with commas between: their CPU time and writes are reported per operation.
+    #[arg(long, global = true, value_delimiter = ',')]
+    pid: Vec<u32>,
     /// Print a JSON object instead of a line.
     #[arg(long, global = true)]
     json: bool,
@@ -104,7 +109,10 @@ fn main() -> Result<()> {
             on_one_thread(streams::keepalive(&keepalive_plan(&options, keepalive)))?
         }
         Command::Do { action } => {
-            println!("{}", on_one_thread(admin::act(options.endpoint, *action))?);
+            println!(
+                "{}",
+                on_one_thread(admin::act(options.endpoint[0], *action))?
+            );
             return Ok(());
         }
     };
@@ -118,7 +126,7 @@ fn plan(options: &Options, run: &Run) -> Result<load::Plan> {
         "clients, threads and keys must be above zero"
     );
     Ok(load::Plan {
-        server: options.endpoint,
+        servers: options.endpoint.clone(),
         workload: run.workload,
         shape: Shape {
             keys: run.keys,
@@ -129,7 +137,7 @@ fn plan(options: &Options, run: &Run) -> Result<load::Plan> {
         threads: run.threads.min(run.clients),
         duration: Duration::from_secs_f64(run.seconds),
         rate: run.rate,
-        server_pid: options.pid,
+        server_pids: options.pid.clone(),
     })
 }
 
@@ -139,23 +147,23 @@ fn watch_plan(options: &Options, watch: &Watch) -> Result<streams::WatchPlan> {
         "each stream needs a watcher"
     );
     Ok(streams::WatchPlan {
-        server: options.endpoint,
+        server: options.endpoint[0],
         watchers: watch.watchers,
         streams: watch.streams,
         connections: watch.connections.max(1),
         puts: watch.puts,
         value_bytes: watch.value_bytes,
-        server_pid: options.pid,
+        server_pids: options.pid.clone(),
     })
 }
 
 fn keepalive_plan(options: &Options, keepalive: &Keepalive) -> streams::KeepAlivePlan {
     streams::KeepAlivePlan {
-        server: options.endpoint,
+        server: options.endpoint[0],
         streams: keepalive.streams,
         connections: keepalive.connections.max(1),
         duration: Duration::from_secs_f64(keepalive.seconds),
-        server_pid: options.pid,
+        server_pids: options.pid.clone(),
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Report {
     pub latency: Histogram<u64>,
     /// Used by the generator itself in the measured time.
     pub own: Usage,
-    /// Used by the process that `--pid` names.
+    /// Used by the processes that `--pid` names.
     pub server: Option<Usage>,
 }
 

@@ -33,7 +33,7 @@ pub struct WatchPlan {
     pub connections: usize,
     pub puts: u64,
     pub value_bytes: usize,
-    pub server_pid: Option<u32>,
+    pub server_pids: Vec<u32>,
 }
 
 /// Runs the watchers. An operation of the report is one delivered event; its latency counts from the put's start.
@@ -63,11 +63,11 @@ pub async fn watch(plan: &WatchPlan) -> Result<Report> {
     let begin = (
         Instant::now(),
         Usage::own()?,
-        plan.server_pid.map(Usage::of).transpose()?,
+        Usage::of_all(&plan.server_pids)?,
     );
     put_one_by_one(plan, connections[0].clone(), &seen).await?;
     let elapsed = begin.0.elapsed();
-    let server = plan.server_pid.map(Usage::of).transpose()?;
+    let server = Usage::of_all(&plan.server_pids)?;
     Ok(Report {
         workload: "watch".to_owned(),
         clients: plan.watchers,
@@ -161,7 +161,7 @@ pub struct KeepAlivePlan {
     pub streams: usize,
     pub connections: usize,
     pub duration: Duration,
-    pub server_pid: Option<u32>,
+    pub server_pids: Vec<u32>,
 }
 
 /// Runs the keepalives.
@@ -183,7 +183,7 @@ pub async fn keepalive(plan: &KeepAlivePlan) -> Result<Report> {
     let begin = (
         Instant::now(),
         Usage::own()?,
-        plan.server_pid.map(Usage::of).transpose()?,
+        Usage::of_all(&plan.server_pids)?,
     );
     let until = begin.0 + plan.duration;
     let mut tasks = JoinSet::new();
@@ -195,7 +195,7 @@ pub async fn keepalive(plan: &KeepAlivePlan) -> Result<Report> {
         errors += u64::from(ended?.is_err());
     }
     let latency = latency.borrow().clone();
-    let server = plan.server_pid.map(Usage::of).transpose()?;
+    let server = Usage::of_all(&plan.server_pids)?;
     Ok(Report {
         workload: "keepalive".to_owned(),
         clients: plan.streams,

@@ -43,6 +43,20 @@ impl Usage {
         Ok(Usage { cpu, written_bytes })
     }
 
+    /// What several processes have used together; `None` of none.
+    pub fn of_all(pids: &[u32]) -> Result<Option<Usage>> {
+        let mut sum: Option<Usage> = None;
+        for pid in pids {
+            let one = Usage::of(*pid)?;
+            let before = sum.unwrap_or_default();
+            sum = Some(Usage {
+                cpu: before.cpu + one.cpu,
+                written_bytes: before.written_bytes + one.written_bytes,
+            });
+        }
+        Ok(sum)
+    }
+
     /// This process's own usage.
     pub fn own() -> Result<Usage> {
         Usage::of(std::process::id())
