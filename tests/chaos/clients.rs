@@ -30,6 +30,8 @@ const FIRST_KEY: &str = "k/";
 const END_KEY: &str = "k0";
 /// A client waits so long for an answer. What comes later is of unknown outcome.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1200);
+/// Enough that a member which misses some hundred writes is behind the log that the others keep.
+const VALUE_BYTES: usize = 400;
 /// Between two operations of one client.
 const MOST_PAUSE_MILLIS: u64 = 24;
 
@@ -146,7 +148,8 @@ impl Client {
     }
 
     fn put(&self, key: Bytes, kind: char) -> Op {
-        let value = format!("{:016x}-{}-{kind}", self.tag, self.done.len());
+        let unique = format!("{:016x}-{}-{kind}", self.tag, self.done.len());
+        let value = format!("{unique:-<VALUE_BYTES$}");
         Op::Put {
             key,
             value: value.into(),

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use keystead_proto::etcdserverpb::MoveLeaderRequest;
+use keystead_proto::etcdserverpb::cluster_client::ClusterClient;
 use keystead_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use keystead_proto::etcdserverpb::{
+    MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MoveLeaderRequest,
+};
 use keystead_tests::{Cluster, Kind, Link, Random};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 
 use super::sights::{Count, Sights};
 use crate::power::disk::LossyDirectory;
@@ -15,6 +20,9 @@ use crate::power::disk::LossyDirectory;
 const MISSED_WRITES: u64 = 250;
 /// And it is waited for no longer than this.
 const MISSING_LIMIT: Duration = Duration::from_secs(4);
+
+/// A change of the members may take so long when nothing else is wrong.
+const CHANGE_LIMIT: Duration = Duration::from_secs(90);
 
 /// One thing that goes wrong, and is mended again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +33,8 @@ pub enum Fault {
     CutPower,
     /// The same for all at the same moment.
     CutAllPower,
+    /// Every sync of one member takes long.
+    SlowDisk,
     /// Down for so long that it is left far behind.
     LeaveBehind,
     /// Asked to end, and started again.
@@ -46,10 +56,12 @@ pub enum Fault {
     /// One member is cut off and found again every 100 ms.
     Flap,
     MoveLeader,
+    /// One member is removed, and a new one with an empty directory takes its address, as a learner first or not.
+    Replace,
 }
 
-/// All of them but those of the power, which need disks that can lose something.
-const FAULTS: [Fault; 14] = [
+/// All of them but those of the disk, which need one that can lose something.
+const FAULTS: [Fault; 15] = [
     Fault::KillOne,
     Fault::KillAll,
     Fault::LeaveBehind,
@@ -64,6 +76,7 @@ const FAULTS: [Fault; 14] = [
     Fault::Slow,
     Fault::Flap,
     Fault::MoveLeader,
+    Fault::Replace,
 ];
 
 /// Takes one fault after the other, each as often as the others, in an order of chance.
@@ -80,6 +93,7 @@ pub struct Nemesis {
     pauses: u64,
     partitions: u64,
     transfers: u64,
+    replacements: u64,
 }
 
 impl Nemesis {
@@ -95,6 +109,7 @@ impl Nemesis {
             pauses: 0,
             partitions: 0,
             transfers: 0,
+            replacements: 0,
         }
     }
 
@@ -110,6 +125,7 @@ impl Nemesis {
             Count("members paused", self.pauses),
             Count("partitions", self.partitions),
             Count("leaders moved", self.transfers),
+            Count("members replaced", self.replacements),
         ];
         if !self.disks.is_empty() {
             counts.push(Count("power cuts", self.power_cuts));
@@ -149,6 +165,12 @@ impl Nemesis {
                 cluster.member(victim).launch();
             }
             Fault::LeaveBehind => self.leave_behind(cluster, sights).await,
+            Fault::SlowDisk => {
+                let delay = Duration::from_millis(50 + self.random.below(500));
+                self.disks[victim].disk.slow_syncs(delay);
+                self.hold().await;
+                self.disks[victim].disk.slow_syncs(Duration::ZERO);
+            }
             Fault::Restart => {
                 block_in_place(|| cluster.member(victim).terminate());
                 cluster.member(victim).launch();
@@ -166,6 +188,7 @@ impl Nemesis {
             }
             Fault::Flap => self.flap(cluster, victim).await,
             Fault::MoveLeader => self.move_leader(cluster, sights).await,
+            Fault::Replace => self.replace(cluster, sights).await,
             _ => {
                 self.partition(cluster, fault, victim);
                 self.hold().await;
@@ -180,7 +203,8 @@ impl Nemesis {
         if self.deck.is_empty() {
             self.deck = FAULTS.to_vec();
             if !self.disks.is_empty() {
-                self.deck.extend([Fault::CutPower, Fault::CutAllPower]);
+                self.deck
+                    .extend([Fault::CutPower, Fault::CutAllPower, Fault::SlowDisk]);
             }
         }
         let chosen = self.random.below(self.deck.len() as u64) as usize;
@@ -232,11 +256,17 @@ impl Nemesis {
         }
     }
 
-    async fn leave_behind(&mut self, cluster: &mut Cluster, sights: &Sights) {
-        let mut member = self.random.below(cluster.size() as u64) as usize;
+    fn follower(&mut self, cluster: &Cluster, sights: &Sights) -> usize {
+        let member = self.random.below(cluster.size() as u64) as usize;
         if sights.leader() == Some(member) {
-            member = (member + 1) % cluster.size();
+            (member + 1) % cluster.size()
+        } else {
+            member
         }
+    }
+
+    async fn leave_behind(&mut self, cluster: &mut Cluster, sights: &Sights) {
+        let member = self.follower(cluster, sights);
         self.kill(cluster, member);
         let (begin, enough) = (Instant::now(), sights.writes() + MISSED_WRITES);
         while sights.writes() < enough && begin.elapsed() < MISSING_LIMIT {
@@ -288,5 +318,78 @@ impl Nemesis {
         let mut client = MaintenanceClient::new(cluster.channel(leader));
         let moved = timeout(Duration::from_secs(3), client.move_leader(request)).await;
         self.transfers += u64::from(matches!(moved, Ok(Ok(_))));
+    }
+
+    async fn replace(&mut self, cluster: &mut Cluster, sights: &Sights) {
+        let member = self.follower(cluster, sights);
+        let helper = (member + 1) % cluster.size();
+        self.kill(cluster, member);
+        let mut others = ClusterClient::new(cluster.channel(helper));
+        let url = cluster
+            .member(member)
+            .flag("--initial-advertise-peer-urls")
+            .to_owned();
+        let removed = until_done("a removal", async || {
+            let list = others
+                .member_list(MemberListRequest { linearizable: true })
+                .await?;
+            let members = list.into_inner().members;
+            // A removal of which nobody heard may have happened.
+            let Some(old) = members.iter().find(|it| it.peer_urls.contains(&url)) else {
+                return Ok(());
+            };
+            let removal = MemberRemoveRequest { id: old.id };
+            others.member_remove(removal).await.map(drop)
+        });
+        removed.await;
+        let learner = self.random.one_in(2);
+        until_done("an addition", async || {
+            let addition = MemberAddRequest {
+                peer_urls: vec![url.clone()],
+                is_learner: learner,
+            };
+            match others.member_add(addition).await {
+                Err(status) if status.message().contains("Peer URLs already exists") => Ok(()),
+                added => added.map(drop),
+            }
+        })
+        .await;
+        let new = cluster.member(member);
+        new.wipe();
+        new.set_flag("--initial-cluster-state", "existing");
+        new.launch();
+        until_done("a promotion", async || {
+            let list = others
+                .member_list(MemberListRequest { linearizable: true })
+                .await?;
+            let members = list.into_inner().members;
+            let of_url = members.iter().find(|it| it.peer_urls.contains(&url));
+            match of_url.filter(|it| it.is_learner) {
+                Some(learner) => {
+                    let promotion = MemberPromoteRequest { id: learner.id };
+                    others.member_promote(promotion).await.map(drop)
+                }
+                None => Ok(()),
+            }
+        })
+        .await;
+        self.replacements += 1;
+    }
+}
+
+/// Asks again and again for what has to be done before anything else goes wrong.
+async fn until_done(what: &str, mut ask: impl AsyncFnMut() -> Result<(), Status>) {
+    let begin = Instant::now();
+    loop {
+        let refused = match timeout(Duration::from_secs(5), ask()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(status)) => status,
+            Err(_) => Status::deadline_exceeded("no answer in 5 s"),
+        };
+        assert!(
+            begin.elapsed() < CHANGE_LIMIT,
+            "{what} fails after {CHANGE_LIMIT:?}: {refused}"
+        );
+        sleep(Duration::from_millis(50)).await;
     }
 }

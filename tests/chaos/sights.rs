@@ -130,11 +130,11 @@ impl fmt::Debug for Count {
     }
 }
 
-/// How often a member has installed a snapshot of another, by its log.
-pub fn installed_snapshots(server: &Server) -> u64 {
+/// How often a member has been sent a snapshot by another, by its log.
+pub fn snapshots_taken(server: &Server) -> u64 {
     let line = match server.kind() {
         Kind::Etcd => "applied snapshot",
-        Kind::Keystead => "installed a snapshot",
+        Kind::Keystead => "taking a snapshot",
     };
     server.log().matches(line).count() as u64
 }

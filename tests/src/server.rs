@@ -288,7 +288,7 @@ impl Server {
     /// Removes all that the stopped server has stored.
     pub fn wipe(&mut self) {
         assert!(self.process.is_none(), "only a stopped server is wiped");
-        fs::remove_dir_all(self.directory.path().join("data")).expect("it has a data directory");
+        fs::remove_dir_all(self.flag("--data-dir")).expect("it has a data directory");
     }
 
     /// A connection of its own; connects on first use.

@@ -2,7 +2,7 @@
 //!
 //! What is written stays in memory until its file is synced; names stay until their directory is. [`LossyFs::cut`] turns the power
 //! off: of what was not synced a random part is kept, sector by sector, and the rest is as if it had never been. Mount it below a
-//! server, kill the server, cut, mount again and see whether the server kept its word. It can also fail the k-th operation.
+//! server, kill the server, cut, mount again and see whether the server kept its word. It can also fail the k-th operation, or be slow.
 
 mod disk;
 mod mount;
@@ -10,6 +10,8 @@ mod mount;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub use disk::{Disk, Fault};
 pub use fuser::Errno;
@@ -22,6 +24,7 @@ use rustix::mount::{UnmountFlags, unmount};
 #[derive(Clone, Default)]
 pub struct LossyFs {
     disk: Arc<Mutex<Disk>>,
+    sync_millis: Arc<AtomicU64>,
 }
 
 /// A mounted [`LossyFs`]; dropping it unmounts. The kernel's cache of it goes with it.
@@ -51,7 +54,8 @@ impl LossyFs {
     /// # Errors
     /// The system's own, where there is no FUSE or no right to mount: such a machine can't run these tests.
     pub fn mount(&self, at: &Path) -> io::Result<Mounted> {
-        mount::mount(Arc::clone(&self.disk), at).map(|session| Mounted {
+        let (disk, sync_millis) = (Arc::clone(&self.disk), Arc::clone(&self.sync_millis));
+        mount::mount(disk, sync_millis, at).map(|session| Mounted {
             session,
             at: at.to_owned(),
         })
@@ -65,6 +69,12 @@ impl LossyFs {
     /// Makes one operation fail, counted from now; `None` takes that back.
     pub fn fail(&self, fault: Option<Fault>) {
         self.disk.lock().fail(fault);
+    }
+
+    /// Makes every sync take so long from now on; whatever else is asked of the disk meanwhile is done at once.
+    pub fn slow_syncs(&self, delay: Duration) {
+        self.sync_millis
+            .store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Operations that a fault can hit, so far.

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
@@ -21,17 +23,35 @@ const TTL: Duration = Duration::from_secs(3600);
 
 const BLOCK_BYTES: u32 = 4096;
 
-pub(crate) fn mount(disk: Arc<Mutex<Disk>>, at: &Path) -> io::Result<BackgroundSession> {
+pub(crate) fn mount(
+    disk: Arc<Mutex<Disk>>,
+    sync_millis: Arc<AtomicU64>,
+    at: &Path,
+) -> io::Result<BackgroundSession> {
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("lossyfs".to_owned())];
-    fuser::spawn_mount(Lossy { disk }, at, &config)
+    fuser::spawn_mount(Lossy { disk, sync_millis }, at, &config)
 }
 
 struct Lossy {
     disk: Arc<Mutex<Disk>>,
+    /// How long a sync takes.
+    sync_millis: Arc<AtomicU64>,
 }
 
 impl Lossy {
+    fn sync(&self, ino: INodeNo, reply: ReplyEmpty) {
+        let delay = Duration::from_millis(self.sync_millis.load(Ordering::Relaxed));
+        if delay.is_zero() {
+            return done(reply, self.disk.lock().sync(ino.0));
+        }
+        let disk = Arc::clone(&self.disk);
+        thread::spawn(move || {
+            thread::sleep(delay);
+            done(reply, disk.lock().sync(ino.0));
+        });
+    }
+
     fn attributes(&self, ino: u64) -> Result<FileAttr, Errno> {
         let disk = self.disk.lock();
         let (kind, size) = match disk.node(ino)? {
@@ -220,11 +240,11 @@ impl Filesystem for Lossy {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        done(reply, self.disk.lock().sync(ino.0));
+        self.sync(ino, reply);
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        done(reply, self.disk.lock().sync(ino.0));
+        self.sync(ino, reply);
     }
 
     fn fallocate(
