@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use keystead_client::{Client, ConnectOptions, KeyRange, Notice, Op, Put, Txn, Watch};
-use keystead_tests::Server;
+use keystead_tests::{Kind, Server};
 
 use super::{PATIENCE, eventually, keys_below, on_each};
 
 /// Where the process of its own finds the member.
 const MEMBER: &str = "KEYSTEAD_TEST_MEMBER";
+/// How often the process of its own may read the history until that took little memory. etcd has a watch read its history before it has
+/// noted that it wants fragments: on a busy machine all of it may come in one message.
+const GOES: &str = "KEYSTEAD_TEST_GOES";
 /// So many are open at a time.
 const AT_ONCE: usize = 20;
 const MB: u64 = 1 << 20;
@@ -24,11 +27,16 @@ fn long() -> bool {
 
 /// Runs one of the ignored tests against `server` in a process of its own.
 async fn run_alone(name: &str, server: &Server) {
+    let goes = match server.kind() {
+        Kind::Etcd => "5",
+        Kind::Keystead => "1",
+    };
     let mut command = Command::new(env::current_exe().expect("a test has a path"));
     command
         .args(["--exact", "--ignored", "--nocapture"])
         .arg(format!("client::leftovers::{name}"))
-        .env(MEMBER, format!("http://{}", server.address()));
+        .env(MEMBER, format!("http://{}", server.address()))
+        .env(GOES, goes);
     let run = tokio::task::spawn_blocking(move || command.output());
     let output = run.await.expect("it runs").expect("it can be started");
     let told = String::from_utf8_lossy(&output.stdout);
@@ -173,6 +181,23 @@ async fn replay() {
         let txn = Txn::when([]).then((0..TXN_PUTS).map(put));
         client.txn(txn).await.expect("it is written");
     }
+    let goes: usize = env::var(GOES).map_or(1, |goes| goes.parse().expect("a number"));
+    for go in 1..=goes {
+        let most = read_all(&client, events, TXN_PUTS).await;
+        println!(
+            "{events} events of {value_bytes} bytes: {} KB more at most",
+            most / 1024
+        );
+        // What waits for its reader and what is on its way, several times over.
+        if most < 24 * MB {
+            return;
+        }
+        assert!(go < goes, "{most} bytes more");
+    }
+}
+
+/// Reads a history of so many events from its beginning, and gives how much memory that took at most.
+async fn read_all(client: &Client, events: usize, txn_puts: usize) -> u64 {
     let before = anonymous_bytes();
     let watch = Watch {
         start_revision: 1,
@@ -191,16 +216,11 @@ async fn replay() {
             seen += events.len();
             most = most.max(anonymous_bytes().saturating_sub(before));
             // A reader that is slower than its server.
-            if (seen / TXN_PUTS).is_multiple_of(50) {
+            if (seen / txn_puts).is_multiple_of(50) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
     }
     assert_eq!(seen, events);
-    println!(
-        "{events} events of {value_bytes} bytes: {} KB more at most",
-        most / 1024
-    );
-    // What waits for its reader and what is on its way, several times over.
-    assert!(most < 24 * MB, "{most} bytes more");
+    most
 }
