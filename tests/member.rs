@@ -10,5 +10,6 @@ mod client;
 mod cluster;
 mod conformance;
 mod crash;
+mod mishaps;
 mod power;
 mod space;

@@ -9,6 +9,7 @@
 
 mod clients;
 mod history;
+mod lies;
 mod linear;
 mod nemesis;
 mod sights;
