@@ -4,7 +4,7 @@
 //!
 //! A run is a row of epochs. After each everything is mended, the cluster tells its history, and what clients and watchers
 //! wrote down is judged by it; then the store is compacted up to there while the next epoch runs. `KEYSTEAD_SEED` replays a
-//! run's choices. Real etcd passes too, or the checkers would
+//! run's choices; `KEYSTEAD_CHAOS_CYCLES` or `KEYSTEAD_TEST_LONG` make it longer. Real etcd passes too, or the checkers would
 //! ask for what nobody promises.
 
 mod clients;
@@ -22,7 +22,7 @@ use std::{env, thread};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keystead_proto::etcdserverpb::CompactionRequest;
-use keystead_tests::{Cluster, Kind, Random, Unary};
+use keystead_tests::{Cluster, Kind, Random, TINY_LIMITS, Unary};
 use tokio::time::sleep;
 use tonic::transport::Channel;
 
@@ -36,6 +36,8 @@ use watchers::Watchers;
 
 use crate::power::disk::LossyDirectory;
 
+const CYCLES: u64 = 60;
+const LONG_CYCLES: u64 = 1000;
 /// A run of Keystead has at most so many times its cycles to see everything happen.
 const MORE_CYCLES: u64 = 3;
 /// Cycles before everything is judged.
@@ -60,6 +62,18 @@ async fn etcd_passes_the_checkers_of_a_cluster_under_faults() {
     ]
     .concat();
     run(Kind::Etcd, 3, &arguments, Nemesis::all_faults()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_members_under_faults_lose_nothing_and_tell_nothing_wrong() {
+    let arguments = [&TIMING[..], &TINY_LIMITS].concat();
+    run(Kind::Keystead, 3, &arguments, cycles()).await;
+}
+
+fn cycles() -> u64 {
+    let long = env::var_os("KEYSTEAD_TEST_LONG").is_some();
+    let usual = if long { LONG_CYCLES } else { CYCLES };
+    number("KEYSTEAD_CHAOS_CYCLES").unwrap_or(usual)
 }
 
 /// Runs so many cycles, and fails when one of the checkers does, or when it was no run.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use keystead_proto::etcdserverpb::cluster_client::ClusterClient;
 use keystead_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use keystead_proto::etcdserverpb::{
-    MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
     MoveLeaderRequest,
 };
 use keystead_tests::{Cluster, Kind, Link, Random};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
+use tonic::transport::Channel;
 
 use super::sights::{Count, Sights};
 use crate::power::disk::LossyDirectory;
@@ -322,33 +323,31 @@ impl Nemesis {
 
     async fn replace(&mut self, cluster: &mut Cluster, sights: &Sights) {
         let member = self.follower(cluster, sights);
-        let helper = (member + 1) % cluster.size();
         self.kill(cluster, member);
-        let mut others = ClusterClient::new(cluster.channel(helper));
+        let others = (0..cluster.size()).filter(|other| *other != member);
+        let others: Vec<Channel> = others.map(|other| cluster.channel(other)).collect();
         let url = cluster
             .member(member)
             .flag("--initial-advertise-peer-urls")
             .to_owned();
-        let removed = until_done("a removal", async || {
-            let list = others
-                .member_list(MemberListRequest { linearizable: true })
-                .await?;
-            let members = list.into_inner().members;
-            // A removal of which nobody heard may have happened.
-            let Some(old) = members.iter().find(|it| it.peer_urls.contains(&url)) else {
-                return Ok(());
-            };
-            let removal = MemberRemoveRequest { id: old.id };
-            others.member_remove(removal).await.map(drop)
-        });
-        removed.await;
-        let learner = self.random.one_in(2);
-        until_done("an addition", async || {
+        until_done("a removal", &others, async |mut asked| {
+            match member_at(&mut asked, &url).await? {
+                // A removal of which nobody heard may have happened.
+                None => Ok(()),
+                Some(old) => {
+                    let removal = MemberRemoveRequest { id: old.id };
+                    asked.member_remove(removal).await.map(drop)
+                }
+            }
+        })
+        .await;
+        let is_learner = self.random.one_in(2);
+        until_done("an addition", &others, async |mut asked| {
             let addition = MemberAddRequest {
                 peer_urls: vec![url.clone()],
-                is_learner: learner,
+                is_learner,
             };
-            match others.member_add(addition).await {
+            match asked.member_add(addition).await {
                 Err(status) if status.message().contains("Peer URLs already exists") => Ok(()),
                 added => added.map(drop),
             }
@@ -358,18 +357,14 @@ impl Nemesis {
         new.wipe();
         new.set_flag("--initial-cluster-state", "existing");
         new.launch();
-        until_done("a promotion", async || {
-            let list = others
-                .member_list(MemberListRequest { linearizable: true })
-                .await?;
-            let members = list.into_inner().members;
-            let of_url = members.iter().find(|it| it.peer_urls.contains(&url));
-            match of_url.filter(|it| it.is_learner) {
+        until_done("a promotion", &others, async |mut asked| {
+            let new = member_at(&mut asked, &url).await?;
+            match new.filter(|it| it.is_learner) {
+                None => Ok(()),
                 Some(learner) => {
                     let promotion = MemberPromoteRequest { id: learner.id };
-                    others.member_promote(promotion).await.map(drop)
+                    asked.member_promote(promotion).await.map(drop)
                 }
-                None => Ok(()),
             }
         })
         .await;
@@ -377,11 +372,26 @@ impl Nemesis {
     }
 }
 
-/// Asks again and again for what has to be done before anything else goes wrong.
-async fn until_done(what: &str, mut ask: impl AsyncFnMut() -> Result<(), Status>) {
+async fn member_at(
+    asked: &mut ClusterClient<Channel>,
+    url: &String,
+) -> Result<Option<Member>, Status> {
+    let list = MemberListRequest { linearizable: true };
+    let members = asked.member_list(list).await?.into_inner().members;
+    let mut members = members.into_iter();
+    Ok(members.find(|it| it.peer_urls.contains(url)))
+}
+
+/// Asks one member after the other for what has to be done before anything else goes wrong.
+async fn until_done(
+    what: &str,
+    members: &[Channel],
+    mut ask: impl AsyncFnMut(ClusterClient<Channel>) -> Result<(), Status>,
+) {
     let begin = Instant::now();
-    loop {
-        let refused = match timeout(Duration::from_secs(5), ask()).await {
+    for channel in members.iter().cycle() {
+        let asked = ClusterClient::new(channel.clone());
+        let refused = match timeout(Duration::from_secs(5), ask(asked)).await {
             Ok(Ok(())) => return,
             Ok(Err(status)) => status,
             Err(_) => Status::deadline_exceeded("no answer in 5 s"),
