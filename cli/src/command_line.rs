@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::alarm::Alarm;
+use crate::commands::auth::Auth;
 use crate::commands::check::Check;
 use crate::commands::compaction::Compaction;
 use crate::commands::completion::Completion;
@@ -22,8 +23,10 @@ use crate::commands::lock::Lock;
 use crate::commands::member::Member;
 use crate::commands::move_leader::MoveLeader;
 use crate::commands::put::Put;
+use crate::commands::role::Role;
 use crate::commands::snapshot::Snapshot;
 use crate::commands::txn::Txn;
+use crate::commands::user::User;
 use crate::commands::watch::Watch;
 use crate::context::Context;
 use crate::failure::{Exit, Failure, Result};
@@ -87,6 +90,28 @@ pub struct Globals {
     /// Take endpoints without a scheme for http; set to false for https
     #[arg(long, global = true, default_value = "true")]
     pub insecure_transport: bool,
+    /// Take any server for the right one: for trying things out
+    #[arg(long, global = true)]
+    pub insecure_skip_tls_verify: bool,
+    /// Ask DNS for the members of this domain, in place of --endpoints
+    #[arg(
+        long,
+        short = 'd',
+        global = true,
+        value_name = "DOMAIN",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub discovery_srv: String,
+    /// The name behind `etcd-client-` in the records that DNS is asked for
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub discovery_srv_name: String,
     /// How long a command may take [default: 5s]
     #[arg(long, global = true, value_parser = duration::parse)]
     pub command_timeout: Option<std::time::Duration>,
@@ -99,6 +124,24 @@ pub struct Globals {
     /// How long a ping may go unanswered
     #[arg(long, global = true, value_parser = duration::parse, default_value = "3s")]
     pub keepalive_timeout: std::time::Duration,
+    /// Taken, and without effect: what a server takes is its own limit
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        default_value_t = 0,
+        hide = true
+    )]
+    pub max_request_bytes: i64,
+    /// Taken, and without effect: there is no limit
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        default_value_t = 0,
+        hide = true
+    )]
+    pub max_recv_bytes: i64,
     /// Tell on stderr what the client does
     #[arg(long, global = true)]
     pub debug: bool,
@@ -126,6 +169,12 @@ enum Command {
     #[command(subcommand)]
     Alarm(Alarm),
     #[command(subcommand)]
+    Auth(Auth),
+    #[command(subcommand)]
+    User(User),
+    #[command(subcommand)]
+    Role(Role),
+    #[command(subcommand)]
     Check(Check),
     /// Prints the version
     #[command(after_help = "Example: keystead version")]
@@ -135,7 +184,11 @@ enum Command {
 
 /// The whole grammar under the given program name.
 pub fn grammar(program: &'static str) -> clap::Command {
-    let serve = serve::args::command("serve");
+    // Where it has an option of the same name as a global one, its own stands: that takes the same id.
+    let serve = serve::args::command("serve").mut_args(|arg| {
+        let id = arg.get_id().as_str().replace('-', "_");
+        arg.id(id)
+    });
     as_etcdctl_reads(CommandLine::command())
         .name(program)
         .bin_name(program)
@@ -265,6 +318,9 @@ fn run_command(globals: Globals, command: Command) -> Result<()> {
             Command::Snapshot(snapshot) => snapshot.run(context).await,
             Command::Defrag(defrag) => defrag.run(context).await,
             Command::Alarm(alarm) => alarm.run(context).await,
+            Command::Auth(auth) => auth.run(context).await,
+            Command::User(user) => user.run(context).await,
+            Command::Role(role) => role.run(context).await,
             Command::Check(check) => check.run(context).await,
             // They ask no member, and were done before.
             Command::Version | Command::Completion(_) => Ok(()),

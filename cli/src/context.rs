@@ -40,14 +40,13 @@ impl Context {
             let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr);
             subscriber.with_max_level(LevelFilter::DEBUG).init();
         }
+        if globals.max_request_bytes != 0 || globals.max_recv_bytes != 0 {
+            let sentence = "Warning: --max-request-bytes and --max-recv-bytes have no effect: the server's limits count";
+            anstream::eprintln!("{sentence}");
+        }
         let timeout = globals.command_timeout.unwrap_or(TIMEOUT);
         let printer = Printer::new(&globals.write_out, globals.hex)?;
-        let endpoints: Vec<String> = globals
-            .endpoints
-            .iter()
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .collect();
+        let endpoints = endpoints(&globals);
         let encrypted =
             !globals.insecure_transport || globals.cacert.is_some() || globals.cert.is_some();
         let options = ConnectOptions {
@@ -108,6 +107,21 @@ impl Context {
     }
 }
 
+fn endpoints(globals: &Globals) -> Vec<String> {
+    let (domain, name) = (&globals.discovery_srv, &globals.discovery_srv_name);
+    if domain.is_empty() {
+        let named = globals.endpoints.iter().map(|name| name.trim());
+        let named = named.filter(|name| !name.is_empty());
+        return named.map(str::to_owned).collect();
+    }
+    let path = if name.is_empty() {
+        String::new()
+    } else {
+        format!("/{name}")
+    };
+    vec![format!("srv://{domain}{path}")]
+}
+
 /// What the client takes for an endpoint: one without a scheme is https where there is something to encrypt with.
 fn address(name: &str, encrypted: bool) -> String {
     let bare = !name.contains("://") && !name.starts_with("unix:");
@@ -133,6 +147,7 @@ fn tls(globals: &Globals) -> Result<Tls> {
         identity: certificate
             .zip(key)
             .map(|(certificate, key)| Identity { certificate, key }),
+        dangerously_skip_verify: globals.insecure_skip_tls_verify,
         ..Tls::default()
     })
 }

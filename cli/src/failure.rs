@@ -9,6 +9,9 @@ use keystead_client::{Error, Kind, Outcome};
 const RED: Style = AnsiColor::Red.on_default().bold();
 const BOLD: Style = Style::new().bold();
 
+/// etcd's words for a user or a password that is not right.
+const WRONG_PASSWORD: &str = "authentication failed, invalid user ID or password";
+
 /// What the shell is told, as etcdctl does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -162,8 +165,13 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
+        // A token is had with the connection, as etcdctl sees it.
+        let exit = match error.message.contains(WRONG_PASSWORD) {
+            true => Exit::BadConnection,
+            false => Exit::Error,
+        };
         Failure {
-            exit: Exit::Error,
+            exit,
             sentence: error.message,
             call: Some((error.kind, error.outcome)),
         }

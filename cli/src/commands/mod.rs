@@ -1,6 +1,7 @@
 //! One file a command: what it takes, then `run`, which asks the members and prints. Names, meanings and exit codes are etcdctl's.
 
 pub mod alarm;
+pub mod auth;
 pub mod check;
 pub mod compaction;
 pub mod completion;
@@ -14,6 +15,8 @@ pub mod lock;
 pub mod member;
 pub mod move_leader;
 pub mod put;
+pub mod role;
 pub mod snapshot;
 pub mod txn;
+pub mod user;
 pub mod watch;

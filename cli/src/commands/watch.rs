@@ -191,9 +191,13 @@ async fn follow(
                 told_progress(context, header)?;
             }
             Notice::Disconnected { error } => {
-                tracing::warn!(%error, "the watch is cut off, and goes on by itself");
+                let why = error.message;
+                anstream::eprintln!("the watch is cut off ({why}); it goes on by itself");
             }
-            Notice::Resumed { .. } => header = self::header(context, keys).await?,
+            Notice::Resumed { .. } => {
+                // It may be another member now. That it does not say so is no reason to end.
+                header = self::header(context, keys).await.unwrap_or(header);
+            }
             Notice::Reset { cause, .. } | Notice::Diff { cause, .. } => {
                 return gap(context, header, cause);
             }

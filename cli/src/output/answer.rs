@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keystead_client::{
-    AddedMember, Alarm, DeleteResult, Event, Granted, Hash, Header, Leases, Members, PutResult,
-    RangeResult, Status, TimeToLive, TxnResult,
+    AddedMember, Alarm, AuthStatus, DeleteResult, Event, Granted, Hash, Header, Leases, Members,
+    PutResult, RangeResult, Role, Roles, Status, TimeToLive, TxnResult, User, Users,
 };
 
 /// An answer, with what was asked where the printed words name it.
@@ -78,6 +78,33 @@ pub enum Answer<'a> {
         from: u64,
         /// Who leads.
         to: u64,
+        /// Who answered.
+        header: &'a Header,
+    },
+    /// Of `auth status`.
+    AuthStatus(&'a AuthStatus),
+    /// Of `user get`.
+    User {
+        /// Who.
+        name: &'a str,
+        /// What is known of the user.
+        user: &'a User,
+    },
+    /// Of `user list`.
+    Users(&'a Users),
+    /// Of `role get`.
+    Role {
+        /// Which one.
+        name: &'a str,
+        /// What is known of it.
+        role: &'a Role,
+    },
+    /// Of `role list`.
+    Roles(&'a Roles),
+    /// Of what changes users and roles.
+    Done {
+        /// What was done, in etcdctl's words.
+        said: &'a str,
         /// Who answered.
         header: &'a Header,
     },

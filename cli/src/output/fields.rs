@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use keystead_client::{Event, EventKind, Header, KeyValue, OpResult};
+use keystead_client::{Access, Event, EventKind, Header, KeyValue, OpResult};
 
 use super::answer::Answer;
 use super::{Printer, Written, simple};
@@ -55,7 +55,9 @@ pub(super) fn write(
             lease(out, hex, "ID", granted.lease)?;
             writeln!(out, "\"TTL\" : {}", granted.ttl.as_secs())?;
         }
-        Answer::Revoked { header: of, .. } => header(out, hex, of)?,
+        Answer::Revoked { header: of, .. } | Answer::Done { header: of, .. } => {
+            header(out, hex, of)?
+        }
         Answer::KeptAlive {
             lease: id,
             ttl,
@@ -140,7 +142,33 @@ pub(super) fn write(
                 writeln!(out, "\"AlarmType\" : {}\n", simple::alarm_name(alarm.kind))?;
             }
         }
-        Answer::MemberAdded { .. } | Answer::MemberChanged { .. } | Answer::LeaderMoved { .. } => {
+        Answer::Role { role, .. } => {
+            header(out, hex, &role.header)?;
+            for permission in &role.permissions {
+                let access = match permission.access {
+                    Access::Write => "WRITE",
+                    Access::ReadWrite => "READWRITE",
+                    _ => "READ",
+                };
+                writeln!(out, "\"PermType\" :  {access}")?;
+                writeln!(out, "\"Key\" : {}", quote(&permission.keys.key))?;
+                writeln!(out, "\"RangeEnd\" : {}", quote(&permission.keys.end))?;
+            }
+        }
+        Answer::Roles(roles) => {
+            header(out, hex, &roles.header)?;
+            let names = roles.roles.iter();
+            let names: String = names
+                .map(|name| format!(" {}", quote(name.as_bytes())))
+                .collect();
+            writeln!(out, "\"Roles\" :{names}")?;
+        }
+        Answer::AuthStatus(_)
+        | Answer::User { .. }
+        | Answer::Users(_)
+        | Answer::MemberAdded { .. }
+        | Answer::MemberChanged { .. }
+        | Answer::LeaderMoved { .. } => {
             return Ok(Written::Unsupported);
         }
     }

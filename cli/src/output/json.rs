@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keystead_client::{
-    Alarm, AlarmKind, DeleteResult, Event, EventKind, Header, KeyValue, Member, Members, OpResult,
-    PutResult, RangeResult, Status, TxnResult,
+    Access, Alarm, AlarmKind, DeleteResult, Event, EventKind, Header, KeyValue, Member, Members,
+    OpResult, Permission, PutResult, RangeResult, Status, TxnResult,
 };
 use serde::Serialize;
 
@@ -31,9 +31,9 @@ pub(super) fn write(
             always("TTL", granted.ttl.as_secs()),
             always("Error", ""),
         ])),
-        Answer::Revoked { header, .. } | Answer::LeaderMoved { header, .. } => {
-            object([headed(header)])
-        }
+        Answer::Revoked { header, .. }
+        | Answer::LeaderMoved { header, .. }
+        | Answer::Done { header, .. } => object([headed(header)]),
         Answer::KeptAlive { lease, ttl, header } => object(
             header_fields(header)
                 .into_iter()
@@ -83,6 +83,27 @@ pub(super) fn write(
             ]);
             object([always("Endpoint", endpoint), raw("HashKV", found)])
         })),
+        Answer::AuthStatus(status) => object([
+            headed(&status.header),
+            nonzero("enabled", status.enabled),
+            nonzero("authRevision", status.auth_revision),
+        ]),
+        Answer::User { user, .. } => object([
+            headed(&user.header),
+            nonzero("roles", user.roles.as_slice()),
+        ]),
+        Answer::Users(users) => object([
+            headed(&users.header),
+            nonzero("users", users.users.as_slice()),
+        ]),
+        Answer::Role { role, .. } => object([
+            headed(&role.header),
+            filled("perm", role.permissions.iter().map(permission)),
+        ]),
+        Answer::Roles(roles) => object([
+            headed(&roles.header),
+            nonzero("roles", roles.roles.as_slice()),
+        ]),
         Answer::Alarms { header, alarms } => object([
             header.and_then(headed),
             filled("alarms", alarms.iter().map(alarm)),
@@ -304,6 +325,19 @@ fn alarm(alarm: &Alarm) -> String {
         _ => 0,
     };
     object([nonzero("memberID", alarm.member_id), nonzero("alarm", kind)])
+}
+
+fn permission(permission: &Permission) -> String {
+    let access = match permission.access {
+        Access::Write => 1,
+        Access::ReadWrite => 2,
+        _ => 0,
+    };
+    object([
+        nonzero("permType", access),
+        nonzero("key", base64(&permission.keys.key)),
+        nonzero("range_end", base64(&permission.keys.end)),
+    ])
 }
 
 /// Go's encoder escapes what HTML would take for its own. Outside of strings JSON has none of these.

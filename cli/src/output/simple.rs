@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use keystead_client::{
-    AddedMember, Alarm, AlarmKind, EventKind, KeyValue, OpResult, TimeToLive, TxnResult,
+    Access, AddedMember, Alarm, AlarmKind, EventKind, KeyRange, KeyValue, OpResult, Role,
+    TimeToLive, TxnResult,
 };
 
 use super::answer::{Answer, Changes, Health};
@@ -71,6 +72,18 @@ pub(super) fn write(
         Answer::LeaderMoved { from, to, .. } => {
             writeln!(out, "Leadership transferred from {from:x} to {to:x}")?
         }
+        Answer::AuthStatus(status) => {
+            writeln!(out, "Authentication Status: {}", status.enabled)?;
+            writeln!(out, "AuthRevision: {}", status.auth_revision)?;
+        }
+        Answer::User { name, user } => {
+            let roles: String = user.roles.iter().map(|role| format!(" {role}")).collect();
+            writeln!(out, "User: {name}\nRoles:{roles}")?;
+        }
+        Answer::Users(users) => names(out, &users.users)?,
+        Answer::Role { name, role: found } => role(out, name, found)?,
+        Answer::Roles(roles) => names(out, &roles.roles)?,
+        Answer::Done { said, .. } => writeln!(out, "{said}")?,
         Answer::Alarms { alarms, .. } => {
             for alarm in *alarms {
                 writeln!(out, "{}", alarm_text(alarm))?;
@@ -211,6 +224,43 @@ fn health(out: &mut impl Write, printer: &Printer, endpoints: &[Health]) -> io::
         }
     }
     Ok(())
+}
+
+fn names(out: &mut impl Write, names: &[String]) -> io::Result<()> {
+    names.iter().try_for_each(|name| writeln!(out, "{name}"))
+}
+
+/// The keys that a role may read, and those that it may write. The role `root` needs no permission.
+fn role(out: &mut impl Write, name: &str, role: &Role) -> io::Result<()> {
+    writeln!(out, "Role {name}")?;
+    let everything = name == "root" && role.permissions.is_empty();
+    for (title, other) in [("KV Read:", Access::Write), ("KV Write:", Access::Read)] {
+        writeln!(out, "{title}")?;
+        if everything {
+            writeln!(out, "\t[, <open ended>")?;
+        }
+        for permission in role.permissions.iter().filter(|it| it.access != other) {
+            out.write_all(b"\t")?;
+            keys(out, &permission.keys)?;
+        }
+    }
+    Ok(())
+}
+
+fn keys(out: &mut impl Write, keys: &KeyRange) -> io::Result<()> {
+    let KeyRange { key, end } = keys;
+    if keys.is_single() {
+        return out.write_all(&[key, &b"\n"[..]].concat());
+    }
+    let range = match &end[..] {
+        [0] => [b"[", &key[..], b", <open ended>"].concat(),
+        end => [b"[", &key[..], b", ", end, b")"].concat(),
+    };
+    out.write_all(&range)?;
+    if !key.is_empty() && *keys == KeyRange::prefix(key.clone()) {
+        out.write_all(&[b" (prefix ", &key[..], b")"].concat())?;
+    }
+    writeln!(out)
 }
 
 fn lines(out: &mut impl Write, table: &member_tables::Table) -> io::Result<()> {
