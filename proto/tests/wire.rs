@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::compare::TargetUnion;
 use keystead_proto::etcdserverpb::*;
-use keystead_proto::internal::{Entry, Record, RecordKind};
+use keystead_proto::internal::{Entry, Origin, Record, RecordKind};
 use keystead_proto::mvccpb::{Event, KeyValue, event::EventType};
 use prost::Message;
 
@@ -75,11 +75,19 @@ fn an_entry_of_the_log_stays_readable() {
         user: "u".into(),
         auth_revision: 4,
     };
+    let origin = Origin {
+        sender: 1,
+        number: 2,
+        first: 3,
+        count: 4,
+    };
     let entry = Entry {
         version: 1,
         records: vec![record],
+        origins: vec![origin],
     };
-    let golden: &[u8] = b"\x08\x01\x12\x0a\x08\x03\x12\x01\x01\x1a\x01u\x20\x04";
+    let golden: &[u8] =
+        b"\x08\x01\x12\x0a\x08\x03\x12\x01\x01\x1a\x01u\x20\x04\x1a\x08\x08\x01\x10\x02\x18\x03\x20\x04";
     check(&entry, golden);
     assert_eq!(Entry::decode(golden), Ok(entry));
 }
