@@ -14,7 +14,7 @@ use super::{Collected, Nobody, dump, eventually, kill, propose, put, revision, s
 use crate::{Config, Consensus, DataDirError, Identity, PeerListener, ReplySink, StartError};
 
 /// Enough for a debug build on a machine that is busy with other things.
-const ELECTION: Duration = Duration::from_millis(500);
+const ELECTION: Duration = Duration::from_millis(1500);
 
 /// Members of one cluster, each with a directory and a socket of its own.
 pub(super) struct Cluster {
@@ -280,8 +280,8 @@ fn fill(cluster: &Cluster, round: usize) {
     let before = cluster.member(leader).counters().log.purges;
     eventually("the log was purged", || {
         let records = (0..64).map(|n| put(&format!("k{round}-{n}"), &value));
-        let outcomes = propose(cluster.member(leader), records.collect());
-        assert!(outcomes.iter().all(is_done));
+        // Some may be refused, where a busy machine loses its leader: there are more.
+        propose(cluster.member(leader), records.collect());
         cluster.member(leader).counters().log.purges > before + 1
     });
 }
@@ -311,8 +311,8 @@ fn a_member_that_lacks_what_the_log_gave_up_gets_the_store_and_then_the_log() {
 fn a_tail_that_no_majority_had_gives_way_to_what_one_has() {
     // A leader that lost its majority still takes what comes within 0.7 of this.
     let mut cluster = Cluster::started_with(3, |config| {
-        config.election_timeout = 4 * ELECTION;
-        config.heartbeat = ELECTION / 5;
+        config.election_timeout = 2 * ELECTION;
+        config.heartbeat = ELECTION / 10;
     });
     let leader = cluster.leader();
     cluster.write(leader, &put("before", "v"));
