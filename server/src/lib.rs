@@ -10,6 +10,7 @@ mod identity;
 mod leader_request;
 pub mod lease;
 mod member;
+mod member_changes;
 pub mod net;
 mod node;
 mod open_files;

@@ -13,13 +13,14 @@ use keystead_raft::{self as raft, Answering, Consensus, DataDir, Observer, Roste
 use keystead_state::{Applied, Limits, Reader, Refusal};
 use prost::Message;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, ListenAddress};
 use crate::founding::{self, Founding, FoundingError};
 use crate::header::Headers;
 use crate::lease::{self, BootClock, Lessor, Revocations};
 use crate::member::Member;
+use crate::member_changes::{self, Changes, Wanted};
 use crate::net::{Bound, ConnectionLimits, Shards, SocketFiles, StartShards, bind};
 use crate::service::Services;
 use crate::watch::{Inbox, Publisher};
@@ -109,10 +110,12 @@ impl Node {
         let headers = Arc::new(Headers::new(identity.cluster_id, identity.member_id));
         let lessor = Arc::new(Lessor::new(Arc::new(BootClock), config.election_timeout));
         let (removed, was_removed) = watch::channel(false);
+        let (changes, wanted_changes) = member_changes::channel();
         let (publisher, inboxes) = Publisher::new(shard_count(&config));
         let observer = Arc::new(Follower {
             headers: headers.clone(),
             lessor: lessor.clone(),
+            changes,
             publisher,
             removed,
         });
@@ -138,7 +141,7 @@ impl Node {
                 Ok(_) = interrupted.wait_for(|stop| *stop) => Err(StartError::Interrupted),
             }
         })?;
-        let background = start_background(member.clone(), lessor.clone())?;
+        let background = start_background(member.clone(), lessor.clone(), wanted_changes)?;
         let shards = start_shards(member, lessor, inboxes, bound)?;
         Ok(Self {
             consensus,
@@ -202,6 +205,7 @@ fn listen(addresses: &[ListenAddress], flag: &'static str) -> Result<Bound, Star
 struct Follower {
     headers: Arc<Headers>,
     lessor: Arc<Lessor>,
+    changes: Changes,
     publisher: Publisher,
     removed: watch::Sender<bool>,
 }
@@ -223,7 +227,8 @@ impl Observer for Follower {
     }
 
     fn asked(&self, request: Bytes) -> Answering {
-        Box::pin(leader_request::answer(self.lessor.clone(), request))
+        let (lessor, changes) = (self.lessor.clone(), self.changes.clone());
+        Box::pin(leader_request::answer(lessor, changes, request))
     }
 
     fn leader_changed(&self, leading: bool, term: u64) {
@@ -332,7 +337,11 @@ async fn agree(member: &Member, kind: RecordKind, payload: Bytes) -> Result<(), 
 }
 
 /// What the member does by itself, off the shards' threads.
-fn start_background(member: Arc<Member>, lessor: Arc<Lessor>) -> io::Result<JoinHandle<()>> {
+fn start_background(
+    member: Arc<Member>,
+    lessor: Arc<Lessor>,
+    wanted_changes: mpsc::Receiver<Wanted>,
+) -> io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new()
         .name("background".into())
@@ -341,9 +350,12 @@ fn start_background(member: Arc<Member>, lessor: Arc<Lessor>) -> io::Result<Join
             runtime.block_on(async move {
                 let revocations = Revocations::new(member.consensus.clone());
                 let reaper = tokio::spawn(lease::reap(lessor, revocations));
+                let changes =
+                    tokio::spawn(member_changes::make_all(member.clone(), wanted_changes));
                 let compactor = tokio::spawn(compactor::run(member));
                 let _stopped = stopping.wait_for(|stop| *stop).await;
                 compactor.abort();
+                changes.abort();
                 reaper.abort();
             });
         })

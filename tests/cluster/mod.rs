@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use keystead_proto::etcdserverpb::{MemberListRequest, PutRequest, RangeRequest};
+use keystead_proto::etcdserverpb::{
+    MemberAddRequest, MemberListRequest, MemberRemoveRequest, PutRequest, RangeRequest,
+};
 use keystead_tests::{Cluster, Kind, Unary, oracle};
 use tokio::time::sleep;
 
@@ -188,4 +190,31 @@ async fn members_wait_for_each_other_in_any_order_and_a_minority_serves_what_it_
     assert_eq!(refused.message(), "etcdserver: request timed out");
     cluster.member(0).restart().await;
     write(&cluster, 2, "together").await;
+}
+
+#[tokio::test]
+async fn members_come_and_go_whichever_member_is_asked() {
+    let mut cluster = Cluster::start(Kind::Keystead, 3, &[])
+        .await
+        .expect("only etcd may be missing");
+    cluster.ready().await;
+    for asked in 0..3 {
+        // A learner that nobody starts takes no part in anything.
+        let addition = MemberAddRequest {
+            peer_urls: vec![format!("http://127.0.0.1:{}", 1 + asked)],
+            is_learner: true,
+        };
+        let added = addition.clone().send(cluster.channel(asked)).await;
+        let added = added.expect("the leader makes the change");
+        let learner = added.member.expect("the new one").id;
+        assert_eq!(added.members.len(), 4, "through m{asked}");
+        let again = addition.send(cluster.channel(asked)).await;
+        let again = again.expect_err("there is one at that address");
+        // Within the same second even the id is the same.
+        assert!(again.message().contains("already exist"), "{again}");
+        let removal = MemberRemoveRequest { id: learner };
+        let removed = removal.send(cluster.channel(asked)).await;
+        let removed = removed.expect("the leader makes the change");
+        assert_eq!(removed.members.len(), 3, "through m{asked}");
+    }
 }

@@ -305,15 +305,15 @@ pub struct Forward {
     #[prost(message, repeated, tag = "4")]
     pub records: ::prost::alloc::vec::Vec<super::internal::Record>,
 }
-/// The bytes of an Ask's request: what only the leader's clock knows.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// The bytes of an Ask's request: what only the leader knows or does.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaderRequest {
-    #[prost(oneof = "leader_request::What", tags = "1, 2")]
+    #[prost(oneof = "leader_request::What", tags = "1, 2, 3")]
     pub what: ::core::option::Option<leader_request::What>,
 }
 /// Nested message and enum types in `LeaderRequest`.
 pub mod leader_request {
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum What {
         /// A lease to be renewed.
         #[prost(int64, tag = "1")]
@@ -321,24 +321,74 @@ pub mod leader_request {
         /// A lease whose time that is left is wanted.
         #[prost(int64, tag = "2")]
         Remaining(i64),
+        /// Who the members are is to change.
+        #[prost(message, tag = "3")]
+        Change(super::MemberChange),
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberChange {
+    #[prost(oneof = "member_change::What", tags = "1, 2, 3, 4")]
+    pub what: ::core::option::Option<member_change::What>,
+}
+/// Nested message and enum types in `MemberChange`.
+pub mod member_change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        /// etcdserverpb.Member
+        #[prost(bytes, tag = "1")]
+        Add(::prost::bytes::Bytes),
+        #[prost(uint64, tag = "2")]
+        Remove(u64),
+        #[prost(message, tag = "3")]
+        Update(super::MemberUrls),
+        #[prost(uint64, tag = "4")]
+        Promote(u64),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberUrls {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, repeated, tag = "2")]
+    pub peer_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// The bytes of an Answer's response.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaderAnswer {
-    #[prost(oneof = "leader_answer::What", tags = "1, 2")]
+    #[prost(oneof = "leader_answer::What", tags = "1, 2, 3, 4")]
     pub what: ::core::option::Option<leader_answer::What>,
 }
 /// Nested message and enum types in `LeaderAnswer`.
 pub mod leader_answer {
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum What {
         /// The lease's TTL in seconds; 0: there is no such lease.
         #[prost(int64, tag = "1")]
         Renewed(i64),
         #[prost(message, tag = "2")]
         Remaining(super::LeaseRemaining),
+        /// The members after the change.
+        #[prost(message, tag = "3")]
+        Changed(super::Members),
+        /// Nothing was changed, or it is not known whether it was.
+        #[prost(message, tag = "4")]
+        Refused(super::Status),
     }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Members {
+    /// etcdserverpb.Member, each
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub members: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// What a client is told.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Status {
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRemaining {

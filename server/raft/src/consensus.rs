@@ -307,16 +307,16 @@ impl Consensus {
         self.0.standing.leads(&metrics, self.0.election_timeout)
     }
 
-    /// Asks the leader, where that is another member, what its observer knows ([`Observer::asked`]).
+    /// Asks the leader, where that is another member, what its observer knows ([`Observer::asked`]), and waits for so long.
     ///
     /// # Errors
     /// [`Refusal::NoLeader`]: no other leads, or it did not answer; it may have heard the question.
-    pub async fn ask_leader(&self, request: Bytes) -> Result<Bytes, Refusal> {
+    pub async fn ask_leader(&self, request: Bytes, patience: Duration) -> Result<Bytes, Refusal> {
         let leader = self.0.raft.metrics().borrow_watched().current_leader;
         let leader = leader.filter(|leader| *leader != self.0.member_id);
         let lines = self.0.peers.lines(leader.ok_or(Refusal::NoLeader)?);
         let asking = lines.calls.call(ask::What::Request(request));
-        match tokio::time::timeout(self.0.election_timeout, asking).await {
+        match tokio::time::timeout(patience, asking).await {
             Ok(Ok(answer::What::Response(answer))) => Ok(answer),
             _ => Err(Refusal::NoLeader),
         }

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use crate::error::GrpcStatus;
 use crate::identity::added_member_id;
 use crate::member::Member as Local;
-use crate::peer_urls;
+use crate::{member_changes, peer_urls};
 
 /// The service.
 pub(super) struct Cluster {
@@ -33,7 +33,7 @@ impl Cluster {
     }
 
     async fn change(&self, change: MemberChange) -> Result<Vec<Member>, GrpcStatus> {
-        Ok(self.local.consensus.change_members(&change).await?)
+        member_changes::change(&self.local, change).await
     }
 }
 

@@ -131,7 +131,8 @@ impl Lease {
         let found = if self.lessor.is_leading() {
             self.lessor.remaining(id)
         } else {
-            let asked = leader_request::remaining(&self.member.consensus, id).await?;
+            let asked =
+                leader_request::remaining(&self.member.consensus, id, self.patience()).await?;
             if asked.is_some() && keys {
                 // The keys are read here: as of now, not of when this member heard of the leader last.
                 self.member.consensus.read_barrier().await?;
@@ -215,12 +216,19 @@ impl Lease {
         Ok(LeaseKeepAliveResponse { header, id, ttl })
     }
 
+    /// How long a leader may take that knows the answer.
+    fn patience(&self) -> Duration {
+        self.member.config.election_timeout
+    }
+
     /// Has whoever leads renew it, and waits a while for a leader.
     async fn renew_as_leader(&self, id: i64) -> Result<Renewal, Refusal> {
         let mut waited = Duration::ZERO;
         loop {
             let renewal = match self.lessor.renew(id).await {
-                Renewal::NotLeading => leader_request::renew(&self.member.consensus, id).await,
+                Renewal::NotLeading => {
+                    leader_request::renew(&self.member.consensus, id, self.patience()).await
+                }
                 // A leader that slept may not know yet that another leads, by whose clock the lease is gone.
                 _ if !self.member.consensus.leads() => Err(Refusal::NoLeader),
                 renewal => Ok(renewal),
