@@ -38,8 +38,6 @@ pub struct Applied {
     pub lease_changes: Vec<LeaseChange>,
     /// Alarms were raised or disarmed.
     pub alarms_changed: bool,
-    /// Who the members are, or what one says of itself.
-    pub members_changed: bool,
     /// The newest revision that the entry compacted.
     pub compacted: Option<i64>,
 }
@@ -76,7 +74,6 @@ pub enum Reply {
 struct Changes {
     leases: Vec<LeaseChange>,
     alarms: bool,
-    members: bool,
     compacted: Option<i64>,
 }
 
@@ -127,7 +124,6 @@ impl State {
         let Changes {
             leases: lease_changes,
             alarms: alarms_changed,
-            members: members_changed,
             compacted,
         } = changes;
         Ok(Applied {
@@ -135,7 +131,6 @@ impl State {
             sealed,
             lease_changes,
             alarms_changed,
-            members_changed,
             compacted,
         })
     }
@@ -203,13 +198,12 @@ impl State {
             }
             Request::Membership(members) => {
                 shared.members.write().replace(writer, members);
-                changes.members = true;
                 Reply::Done {
                     revision: writer.begin().commit(),
                 }
             }
             Request::MemberAttributes(published) => {
-                changes.members |= shared.members.write().publish(writer, published);
+                shared.members.write().publish(writer, published);
                 Reply::Done {
                     revision: writer.begin().commit(),
                 }

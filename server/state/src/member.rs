@@ -87,10 +87,10 @@ impl Members {
     }
 
     /// A member says its name and where clients find it; the peer URLs and the role stay. One that was removed before its
-    /// word arrived is not heard. Returns whether it was.
-    pub(crate) fn publish(&mut self, writer: &mut Writer, published: Member) -> bool {
+    /// word arrived is not heard.
+    pub(crate) fn publish(&mut self, writer: &mut Writer, published: Member) {
         let Some(known) = self.members.get(&published.id) else {
-            return false;
+            return;
         };
         let member = Member {
             peer_urls: known.peer_urls.clone(),
@@ -98,7 +98,6 @@ impl Members {
             ..published
         };
         self.put(writer, member);
-        true
     }
 
     fn put(&mut self, writer: &mut Writer, member: Member) {
