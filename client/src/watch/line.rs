@@ -7,18 +7,13 @@
 //! list of feeds to look at, each at most once in it.
 
 use std::collections::{HashMap, VecDeque};
-use std::future::{Future, pending};
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::watch_request::RequestUnion;
-use keystead_proto::etcdserverpb::{
-    RangeRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
-    WatchResponse,
-};
+use keystead_proto::etcdserverpb::{RangeRequest, WatchCreateRequest, WatchResponse};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -27,8 +22,9 @@ use super::feed::{Feed, Wishes};
 use super::joiner::Joiner;
 use super::notice::ResetCause;
 use super::refusal::{passes, reason};
+use super::stream::{Check, Stream, checked};
 use crate::backoff::ATTEMPTS;
-use crate::channel::{Channel, Effect, Failure, Receiver, Sender, rpc};
+use crate::channel::{Channel, Effect, Failure, rpc};
 use crate::error::{Error, Result};
 use crate::header::Header;
 use crate::options::{CallOptions, ConnectOptions};
@@ -227,35 +223,6 @@ struct Slot {
     queued: bool,
     /// Its id on the stream, and what joins what comes.
     on: Option<(i64, Joiner)>,
-}
-
-/// An open stream.
-struct Stream {
-    requests: Sender<WatchRequest>,
-    answers: Receiver<WatchResponse>,
-    /// Which watch has which id.
-    ids: HashMap<i64, u64>,
-    newest_id: i64,
-    /// Ids whose creation was not answered yet, in order.
-    unanswered: VecDeque<i64>,
-    opened: Instant,
-    /// When something came last.
-    heard: Instant,
-    /// When a creation was answered last, or sent while none was on the way.
-    creating: Instant,
-    /// When progress was asked for, while nothing has come since.
-    asked: Option<Instant>,
-    /// The newest watch by the time that progress was asked for and not answered yet: the answer says nothing of later ones,
-    /// which may have all of their history before them.
-    asked_for: Option<i64>,
-    /// The store is being asked whether there was anything to tell.
-    check: Option<Check>,
-}
-
-/// A linearizable read, and when it was sent.
-struct Check {
-    sent: Instant,
-    read: Pin<Box<dyn Future<Output = Result<Header>> + Send>>,
 }
 
 /// Why a stream is left.
@@ -767,48 +734,6 @@ impl Slot {
     }
 }
 
-impl Stream {
-    fn new(requests: Sender<WatchRequest>, answers: Receiver<WatchResponse>) -> Stream {
-        let now = Instant::now();
-        Stream {
-            requests,
-            answers,
-            ids: HashMap::new(),
-            newest_id: 0,
-            unanswered: VecDeque::new(),
-            opened: now,
-            heard: now,
-            creating: now,
-            asked: None,
-            asked_for: None,
-            check: None,
-        }
-    }
-
-    fn send(&mut self, request: RequestUnion) {
-        self.requests.send(&WatchRequest {
-            request_union: Some(request),
-        });
-    }
-
-    /// It has watches, and all of them have begun.
-    fn is_settled(&self) -> bool {
-        !self.ids.is_empty() && self.unanswered.is_empty()
-    }
-
-    /// Asks for progress. The patience for an answer begins with the first question.
-    fn ask(&mut self) {
-        self.asked.get_or_insert_with(Instant::now);
-        self.asked_for.get_or_insert(self.newest_id);
-        self.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
-    }
-
-    fn cancel(&mut self, watch_id: i64) {
-        self.ids.remove(&watch_id);
-        self.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
-    }
-}
-
 /// A stream that should have said something and did not.
 fn hung(stream: &Stream) -> End {
     stream.answers.blame();
@@ -845,11 +770,4 @@ async fn read(line: Arc<Line>, key: Bytes) -> Result<Header> {
     };
     let answer = line.channel.call(&rpc::RANGE, &request, &line.call).await?;
     Ok(answer.header.into())
-}
-
-async fn checked(check: &mut Option<Check>) -> Result<Header> {
-    match check {
-        Some(check) => check.read.as_mut().await,
-        None => pending().await,
-    }
 }

@@ -15,6 +15,7 @@ pub(crate) mod line;
 pub mod notice;
 mod refusal;
 mod resync;
+mod stream;
 mod tracked;
 pub mod watcher;
 
