@@ -1,7 +1,8 @@
 //! How a member is started: what is refused with which exit code and words, the configuration file, socket files.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use keystead_tests::{Kind, Server, oracle};
 
@@ -261,4 +262,35 @@ async fn a_socket_file_is_served_replaced_after_a_crash_and_removed_at_the_stop(
         server.terminate();
         assert!(!socket.exists(), "{kind:?} removes it");
     }
+}
+
+/// How long a member may take to come up or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_member_tied_to_its_standard_input_stops_when_that_ends() {
+    let server = Server::prepare(Kind::Keystead, &["--stop-with-stdin"], &[]).expect("ours");
+    let words = server.command_line();
+    let mut member = Command::new(&words[0])
+        .args(&words[1..])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let begin = Instant::now();
+    while std::net::TcpStream::connect(server.address()).is_err() {
+        assert_eq!(member.try_wait().expect("its state"), None);
+        assert!(begin.elapsed() < PATIENCE, "it does not listen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let begin = Instant::now();
+    drop(member.stdin.take());
+    let ended = loop {
+        if let Some(ended) = member.try_wait().expect("its state") {
+            break ended;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it runs on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(ended.code(), Some(0));
 }

@@ -46,6 +46,9 @@ pub const REPORTED_VERSION: &str = "reported-version";
 /// Asks for the version, and for no start.
 pub const VERSION: &str = "version";
 
+/// Ties the member to whoever started it.
+pub const STOP_WITH_STDIN: &str = "stop-with-stdin";
+
 const MEMBER: &str = "Member";
 const CLUSTERING: &str = "Clustering";
 const LOGGING: &str = "Logging";
@@ -311,6 +314,13 @@ pub const FLAGS: &[Flag] = &[
         Kind::Text,
         keystead_server::REPORTED_VERSION,
         "The etcd version that this member says it is",
+    ),
+    flag(
+        KEYSTEAD,
+        STOP_WITH_STDIN,
+        Kind::Switch,
+        "false",
+        "Stops when its standard input ends, so that it does not outlive a program that holds the other end",
     ),
     flag(
         KEYSTEAD,

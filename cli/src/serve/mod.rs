@@ -10,7 +10,7 @@ mod logging;
 mod url;
 pub mod value;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::version;
 use args::Unusable;
-use flags::REPORTED_VERSION;
+use flags::{REPORTED_VERSION, STOP_WITH_STDIN};
 use given::{Given, Refusal};
 
 /// Runs a member with the words after the program's name; returns when it has stopped.
@@ -46,19 +46,29 @@ pub fn main(program: &'static str, words: impl Iterator<Item = String>) -> ExitC
         return ExitCode::SUCCESS;
     }
     match prepare(program, &given) {
-        Ok(config) => run(config),
+        Ok(start) => run(start),
         Err(refusal) => refuse(program, &refusal),
     }
 }
 
+/// What is to be run.
+struct Start {
+    config: Config,
+    /// Whether the end of standard input is the member's, too.
+    stops_with_stdin: bool,
+}
+
 /// The valid configuration, with the log as it says.
-fn prepare(program: &str, given: &Given) -> Result<Config, Refusal> {
+fn prepare(program: &str, given: &Given) -> Result<Start, Refusal> {
     let suffix = if program == "etcd" {
         "etcd"
     } else {
         "keystead"
     };
-    let config = config::build(given, suffix)?;
+    let start = Start {
+        config: config::build(given, suffix)?,
+        stops_with_stdin: given.read(STOP_WITH_STDIN, false, value::switch)?,
+    };
     let level = given.text("log-level").unwrap_or("info");
     let outputs = given.text("log-outputs").unwrap_or("default");
     logging::start(level, given.text("log-format"), outputs)?;
@@ -71,7 +81,7 @@ fn prepare(program: &str, given: &Given) -> Result<Config, Refusal> {
         );
     }
     given.warnings.iter().for_each(|warning| warn!("{warning}"));
-    Ok(config)
+    Ok(start)
 }
 
 /// Says why nothing was started, in a line for people or, where nobody looks, for the reader of the log.
@@ -80,7 +90,7 @@ fn refuse(program: &str, refusal: &Refusal) -> ExitCode {
         Refusal::Usage(sentence) => (sentence, 2),
         Refusal::Invalid(sentence) => (sentence, 1),
     };
-    if std::io::stderr().is_terminal() {
+    if io::stderr().is_terminal() {
         eprintln!("\x1b[31m{program}:\x1b[0m {sentence}");
     } else if code == 2 || logging::start("info", None, "default").is_err() {
         eprintln!("{sentence}");
@@ -96,11 +106,13 @@ fn refuse(program: &str, refusal: &Refusal) -> ExitCode {
 /// Why a member that serves is stopped.
 enum Ending {
     Signal(i32),
+    /// Nobody holds the other end of its standard input any more.
+    StdinEnded,
     /// It is none any more.
     Removed,
 }
 
-fn run(config: Config) -> ExitCode {
+fn run(start: Start) -> ExitCode {
     // Before any thread starts, so that no signal finds the default handler in between.
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
         Ok(signals) => signals,
@@ -109,10 +121,19 @@ fn run(config: Config) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let name = config.name.clone();
+    let name = start.config.name.clone();
     let (signalled, received) = channel();
     let removed = signalled.clone();
     let (stop, stopping) = watch::channel(false);
+    if start.stops_with_stdin {
+        let (stop, ended) = (stop.clone(), signalled.clone());
+        thread::spawn(move || {
+            // What comes is nobody's business, and an error is an end as well.
+            io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
+            stop.send_replace(true);
+            ended.send(Ending::StdinEnded).ok();
+        });
+    }
     thread::spawn(move || {
         for signal in signals.forever() {
             // The first one is enough.
@@ -120,12 +141,13 @@ fn run(config: Config) -> ExitCode {
             signalled.send(Ending::Signal(signal)).ok();
         }
     });
-    let node = match Node::start(config, stopping) {
+    let node = match Node::start(start.config, stopping) {
         Ok(node) => node,
         Err(StartError::Interrupted) => {
             info!("stopped before it served");
             return match received.recv() {
                 Ok(Ending::Signal(signal)) => leave(signal),
+                Ok(Ending::StdinEnded) => ExitCode::SUCCESS,
                 _ => ExitCode::from(1),
             };
         }
@@ -154,17 +176,20 @@ fn run(config: Config) -> ExitCode {
             removed.send(Ending::Removed).ok();
         }
     });
-    let Ok(Ending::Signal(signal)) = received.recv() else {
-        error!(
+    let ending = received.recv().unwrap_or(Ending::Removed);
+    match ending {
+        Ending::Signal(signal) => info!(signal, "received signal; shutting down"),
+        Ending::StdinEnded => info!("standard input ended; shutting down"),
+        Ending::Removed => error!(
             "the member has been permanently removed from the cluster: its data directory must not be used again"
-        );
-        node.shutdown();
-        return ExitCode::SUCCESS;
-    };
-    info!(signal, "received signal; shutting down");
+        ),
+    }
     node.shutdown();
     info!("stopped");
-    leave(signal)
+    match ending {
+        Ending::Signal(signal) => leave(signal),
+        Ending::StdinEnded | Ending::Removed => ExitCode::SUCCESS,
+    }
 }
 
 /// Ends as etcd does: by the signal itself, so that the parent sees it; as process 1, where a signal has no default action, with 0.
