@@ -9,14 +9,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keystead_mvcc::{self as mvcc, CompactStep, Copied, FlushError, Import, Imported};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
+use crate::blocking::{Receiver, Sender, channel, drive, sleep};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::halt;
@@ -129,7 +130,7 @@ impl Handle {
 
     fn send(&self, command: Command) {
         // The thread has ended: who waits for an answer hears so from the channel of the answer.
-        self.commands.send(command).ok();
+        self.commands.send(command);
     }
 }
 
@@ -231,7 +232,7 @@ pub(crate) fn start(
     };
     let thread = thread::Builder::new()
         .name("flusher".to_owned())
-        .spawn(move || task.run())?;
+        .spawn(move || drive(task.run()))?;
     Ok(Flushing {
         handle: Handle {
             commands,
@@ -264,42 +265,40 @@ struct Task {
 }
 
 impl Task {
-    fn run(mut self) {
+    async fn run(mut self) {
         loop {
-            match self.inbox.recv_timeout(self.wait()) {
-                Ok(Command::Due) => {
+            match self.inbox.receive(self.wait()).await {
+                Some(Command::Due) => {
                     let spacing = FLUSH_SPACING.min(self.interval);
-                    thread::sleep(spacing.saturating_sub(self.last_try.elapsed()));
+                    sleep(spacing.saturating_sub(self.last_try.elapsed())).await;
                     self.shared.due.store(false, Ordering::Release);
-                    self.flush_and_report();
+                    self.flush_and_report().await;
                     // Under load the next one is here already.
-                    self.tend();
+                    self.tend().await;
                 }
-                Ok(Command::Flush(answer)) => {
+                Some(Command::Flush(answer)) => {
                     let flushed = self.flush();
                     let note = |()| self.shared.last_flush.lock().clone().unwrap_or_default();
                     // Who no longer waits needs no answer.
                     answer.send(flushed.map(note)).ok();
                 }
                 // What is to be compacted is known to the store once the compaction itself is flushed.
-                Ok(Command::Compact) => self.flush_and_report(),
-                Ok(Command::Defragment(answer)) => self.begin_defragment(answer),
-                Ok(Command::Copied(copied, answer)) => {
+                Some(Command::Compact) => self.flush_and_report().await,
+                Some(Command::Defragment(answer)) => self.begin_defragment(answer),
+                Some(Command::Copied(copied, answer)) => {
                     let done = copied.and_then(|copied| self.flusher.finish_defragment(copied));
                     // As above, and so it is for all answers.
                     answer.send(told(done.map(|_| ()))).ok();
                 }
-                Ok(Command::BeginImport(answer)) => {
+                Some(Command::BeginImport(answer)) => {
                     answer.send(told(self.flusher.begin_import())).ok();
                 }
-                Ok(Command::Install(imported, note, answer)) => {
+                Some(Command::Install(imported, note, answer)) => {
                     answer.send(self.install(*imported, note)).ok();
                 }
-                Ok(Command::Stop { cleanly: true }) => return self.finish(),
-                Ok(Command::Stop { cleanly: false }) | Err(RecvTimeoutError::Disconnected) => {
-                    return;
-                }
-                Err(RecvTimeoutError::Timeout) => self.tend(),
+                Some(Command::Stop { cleanly: true }) => return self.finish(),
+                Some(Command::Stop { cleanly: false }) => return,
+                None => self.tend().await,
             }
         }
     }
@@ -313,22 +312,22 @@ impl Task {
         next.saturating_duration_since(Instant::now())
     }
 
-    fn tend(&mut self) {
+    async fn tend(&mut self) {
         if self.last_try.elapsed() >= self.interval {
-            self.flush_and_report();
+            self.flush_and_report().await;
         }
         if self.next_step.is_some_and(|step| step <= Instant::now()) {
-            self.compact_step();
+            self.compact_step().await;
         }
         if self.checkpointed.elapsed() >= self.checkpoint_interval || self.start_would_be_slow() {
             self.checkpoint();
         }
     }
 
-    fn flush_and_report(&mut self) {
+    async fn flush_and_report(&mut self) {
         if let Err(error) = self.flush() {
             tracing::debug!(%error, "a flush failed; it is tried again");
-            thread::sleep(RETRY);
+            sleep(RETRY).await;
         }
     }
 
@@ -380,12 +379,12 @@ impl Task {
         Ok(())
     }
 
-    fn compact_step(&mut self) {
+    async fn compact_step(&mut self) {
         match self.flusher.compact_step() {
             Ok(CompactStep { done: true, .. }) => self.next_step = None,
             // Rows that are being read must stay for now, or a flush must go first.
             Ok(CompactStep { held: true, .. }) => {
-                self.flush_and_report();
+                self.flush_and_report().await;
                 self.next_step = Some(Instant::now() + FLUSH_SPACING);
             }
             Ok(_) => self.next_step = Some(Instant::now() + self.compaction_pause),
@@ -412,7 +411,7 @@ impl Task {
         let copying = move || {
             give_way();
             // The flusher has ended: the copy removes its files, the answer tells who waits.
-            finish.send(Command::Copied(copy.copy(), answer)).ok();
+            finish.send(Command::Copied(copy.copy(), answer));
         };
         if let Err(error) = thread::Builder::new()
             .name("defragment".to_owned())

@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod ballast;
+mod blocking;
 mod bootstrap;
 mod config;
 mod consensus;

@@ -13,6 +13,7 @@ use keystead_seeded::{Bug, planted};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 
+use crate::blocking::aside;
 use crate::installing::Installing;
 use crate::standing::{Position, Standing, position_after};
 use crate::stored;
@@ -117,9 +118,7 @@ impl LogReader {
             Some(entries) => entries,
             None => {
                 let wal = self.wal.clone();
-                tokio::task::spawn_blocking(move || wal.read(range, READ_BYTES))
-                    .await
-                    .map_err(io::Error::other)??
+                aside(move || wal.read(range, READ_BYTES)).await??
             }
         };
         entries.into_iter().map(parse).collect()

@@ -15,6 +15,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 
+use crate::blocking::aside;
 use crate::flusher;
 use crate::forwards::Forwards;
 use crate::node::members_of;
@@ -84,12 +85,7 @@ impl Machine {
         let keys = state.lock().keys_of(&requests);
         let apply = move || state.lock().apply(position, note, requests);
         let long = keys > KEYS_ON_CORE;
-        let applied = if long {
-            let aside = tokio::task::spawn_blocking(apply);
-            aside.await.map_err(io::Error::other)?
-        } else {
-            apply()
-        };
+        let applied = if long { aside(apply).await? } else { apply() };
         let applied = applied.map_err(io::Error::other)?;
         self.told.standing.set_applied(&entry.log_id);
         self.tell_flusher(&applied);
@@ -165,9 +161,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             SnapshotData::Received(imported, note) => (*imported, note),
             SnapshotData::Here(store) => {
                 let import = self.told.flusher.begin_import().await?;
-                let building =
-                    tokio::task::spawn_blocking(move || snapshot::build_aside(&store, import));
-                let (note, imported) = building.await.map_err(io::Error::other)??;
+                let building = aside(move || snapshot::build_aside(&store, import));
+                let (note, imported) = building.await??;
                 (imported, note)
             }
         };
@@ -178,8 +173,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         }
         self.told.flusher.install(imported, note.clone()).await?;
         let (state, store) = (self.state.clone(), self.store.clone());
-        let reloading = tokio::task::spawn_blocking(move || state.lock().reload(&store));
-        let reloaded = reloading.await.map_err(io::Error::other)?;
+        let reloaded = aside(move || state.lock().reload(&store)).await?;
         reloaded.map_err(io::Error::other)?;
         self.told
             .standing

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use keystead_proto::peer::{self, Reason, answer, ask};
@@ -16,6 +16,7 @@ use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::forwards::Forwards;
 use crate::leadership::{Leader, Leading};
@@ -50,7 +51,7 @@ pub(crate) struct Proposer {
     /// When the leader was elected, as this member heard it.
     elected: Option<Instant>,
     /// Nothing is passed on before.
-    rest_until: Option<tokio::time::Instant>,
+    rest_until: Option<Instant>,
 }
 
 /// What is heard of something that was passed on. There is no more of it than was passed on.
@@ -215,7 +216,7 @@ impl Proposer {
             place += count;
         }
         self.queue.put_back(batches);
-        self.rest_until = Some(tokio::time::Instant::now() + REST);
+        self.rest_until = Some(Instant::now() + REST);
     }
 
     fn take_message(
@@ -244,7 +245,7 @@ impl Proposer {
         } else if !replies.are_delivered() {
             replies.take();
             self.queue.put_back(batches);
-            self.rest_until = Some(tokio::time::Instant::now() + REST);
+            self.rest_until = Some(Instant::now() + REST);
         }
     }
 

@@ -4,10 +4,11 @@
 //! Written by the log storage, the state machine, the flusher and the leadership task; read by `Consensus`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::peers::Addresses;
 use crate::type_config::{LogId, Membership, TypeConfig};

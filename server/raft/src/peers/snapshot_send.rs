@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::greeting::GreetingError;
 use super::line::{Connection, dial};
 use super::{Purpose, Shared, frame, translate};
+use crate::blocking::aside;
 use crate::snapshot::{Snapshot, SnapshotData};
 use crate::type_config::Vote;
 
@@ -118,14 +119,6 @@ pub(super) async fn send(
             _ => return Err(SendError::Strange),
         }
     }
-}
-
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, SendError> {
-    let working = tokio::task::spawn_blocking(work);
-    // The runtime drops blocking work only when it stops.
-    working.await.map_err(|_| SendError::Stopped)
 }
 
 fn read(mut export: Export) -> (Result<Vec<Row>, ReadError>, Export) {

@@ -36,7 +36,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 pub use counters::Counters;
 pub use disk::Disk;
@@ -50,6 +50,8 @@ use index::LogIndex;
 use queue::{Operation, check_order, entry_bytes, parts};
 use segment::{Pool, Segment};
 use writer::Writer;
+
+use crate::blocking::{Bell, drive};
 
 /// Called once when an operation is durable, or when the log failed before it was. It runs on the log's
 /// thread, before the next batch is written: it must not block, panic or call [`Wal::close`].
@@ -81,7 +83,7 @@ struct Shared {
     options: Options,
     state: Mutex<State>,
     /// Wakes the writer.
-    queued: Condvar,
+    queued: Bell,
     /// Highest durable index plus one; 0 when there is none. Written by the writer under the lock, and
     /// lowered by truncation.
     synced: AtomicU64,
@@ -149,7 +151,7 @@ impl Wal {
             options.log_id,
             pool.clone(),
         );
-        let (state, queued) = (Mutex::new(state), Condvar::new());
+        let (state, queued) = (Mutex::new(state), Bell::default());
         let shared = Arc::new(Shared {
             files,
             options,
@@ -169,9 +171,9 @@ impl Wal {
             })
         };
         let preparing = pool.clone();
-        let preparer = spawn("wal-segments", Box::new(move || preparing.run()))?;
-        let writer =
-            spawn("wal", Box::new(move || writer.run(&writing))).inspect_err(|_| pool.close())?;
+        let preparer = spawn("wal-segments", Box::new(move || drive(preparing.run())))?;
+        let writer = spawn("wal", Box::new(move || drive(writer.run(&writing))))
+            .inspect_err(|_| pool.close())?;
         Ok((
             Wal {
                 shared,
@@ -216,7 +218,7 @@ impl Wal {
                 done,
             });
         }
-        self.shared.queued.notify_one();
+        self.shared.queued.ring();
         Ok(())
     }
 
@@ -244,7 +246,7 @@ impl Wal {
         let kept = state.index.last().map_or(0, |last| last.index + 1);
         self.shared.synced.fetch_min(kept, Release);
         state.queue(Operation::Truncate { last_kept });
-        self.shared.queued.notify_one();
+        self.shared.queued.ring();
         Ok(())
     }
 
@@ -257,7 +259,7 @@ impl Wal {
         let mut state = self.shared.accepting()?;
         state.index.purge(upto);
         state.queue(Operation::Purge { upto });
-        self.shared.queued.notify_one();
+        self.shared.queued.ring();
         Ok(())
     }
 
@@ -350,7 +352,7 @@ impl Wal {
     /// Writes what is queued, notes the committed id, and ends the log's threads. Later calls are refused.
     pub fn close(&self) {
         self.shared.state.lock().closing = true;
-        self.shared.queued.notify_one();
+        self.shared.queued.ring();
         self.pool.give_up_waiting();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             let own = thread.thread().id() == thread::current().id();
@@ -379,7 +381,7 @@ impl Shared {
 
     fn submit(&self, operation: Operation) -> Result<(), WalError> {
         self.accepting()?.queue(operation);
-        self.queued.notify_one();
+        self.queued.ring();
         Ok(())
     }
 }

@@ -11,12 +11,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use keystead_seeded::{Bug, planted};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::batch::SECTOR_BYTES;
 use super::counters::Counting;
 use super::error::WalError;
 use super::files::{File, Files, fill_with_zeros};
+use crate::blocking::Bell;
 
 const SUFFIX: &str = ".wal";
 /// How long to wait for space before a segment is tried again.
@@ -71,7 +72,7 @@ pub(super) struct Pool {
     ready_max: usize,
     counting: Arc<Counting>,
     state: Mutex<State>,
-    changed: Condvar,
+    changed: Bell,
 }
 
 struct State {
@@ -88,6 +89,29 @@ struct State {
     /// The log is being closed: nobody waits for space any more.
     hurried: bool,
     closing: bool,
+}
+
+impl State {
+    /// There is no segment for the writer, and there may be one later.
+    fn is_empty(&mut self) -> bool {
+        self.ready.is_empty() && self.failure.is_none() && !(self.short > 0 && self.hurried)
+    }
+
+    /// There is nothing to prepare.
+    fn is_idle(&mut self) -> bool {
+        self.spent.is_empty() && !self.ready.is_empty() && !self.is_over()
+    }
+
+    /// Nothing will be prepared any more.
+    fn is_over(&self) -> bool {
+        self.closing || self.failure.is_some()
+    }
+
+    /// Takes note that there was no space for a longer segment. Says whether it is waited for.
+    fn lacks_length(&mut self) -> bool {
+        self.too_short += u32::from(!self.hurried);
+        !self.hurried
+    }
 }
 
 impl Pool {
@@ -118,48 +142,43 @@ impl Pool {
             ready_max,
             counting,
             state: Mutex::new(state),
-            changed: Condvar::new(),
+            changed: Bell::default(),
         }
     }
 
     /// Takes the next segment, of at least `len` bytes, waiting for it when the writer is faster than the disk makes zeros,
     /// and as long as there is no space.
-    pub(super) fn take(&self, len: u64) -> Result<Segment, WalError> {
-        let mut state = self.state.lock();
-        let mut segment = loop {
-            if let Some(segment) = state.ready.pop_front() {
-                self.changed.notify_all();
-                break segment;
-            }
-            match &state.failure {
-                Some(failure) => return Err(failure.clone()),
-                None if state.short > 0 && state.hurried => return Err(WalError::Closed),
-                None => self.changed.wait(&mut state),
-            }
+    pub(super) async fn take(&self, len: u64) -> Result<Segment, WalError> {
+        let mut segment = {
+            let mut state = self.changed.wait_while(&self.state, State::is_empty).await;
+            let Some(segment) = state.ready.pop_front() else {
+                return Err(state.failure.clone().unwrap_or(WalError::Closed));
+            };
+            self.changed.ring_all();
+            segment
         };
-        drop(state);
         if segment.len < len {
-            self.lengthen(&mut segment, len)?;
+            self.lengthen(&mut segment, len).await?;
         }
         Ok(segment)
     }
 
     /// Nothing is in the segment yet, so that it may be tried again and again.
-    fn lengthen(&self, segment: &mut Segment, len: u64) -> Result<(), WalError> {
+    async fn lengthen(&self, segment: &mut Segment, len: u64) -> Result<(), WalError> {
         let failed = self.failed("lengthen", &segment.name());
         loop {
-            let grown = segment.grow(len).map_err(&failed);
-            let mut state = self.state.lock();
-            match grown {
+            match segment.grow(len).map_err(&failed) {
                 Err(failure) if failure.is_for_want_of_space() => {
-                    if state.hurried {
+                    if !self.state.lock().lacks_length() {
                         return Err(WalError::Closed);
                     }
-                    state.too_short += 1;
-                    self.changed.wait_for(&mut state, SPACE_WAIT);
+                    let waits = |state: &mut State| !state.hurried;
+                    self.changed
+                        .wait_while_for(&self.state, SPACE_WAIT, waits)
+                        .await;
                 }
                 grown => {
-                    state.too_short = 0;
+                    self.state.lock().too_short = 0;
                     return grown;
                 }
             }
@@ -169,33 +188,36 @@ impl Pool {
     /// Hands over segments that no entry needs any more, in ascending order.
     pub(super) fn give_back(&self, spent: impl IntoIterator<Item = Arc<Segment>>) {
         self.state.lock().spent.extend(spent);
-        self.changed.notify_all();
+        self.changed.ring_all();
     }
 
     pub(super) fn close(&self) {
         self.state.lock().closing = true;
-        self.changed.notify_all();
+        self.changed.ring_all();
     }
 
     /// The body of the preparing thread.
-    pub(super) fn run(&self) {
-        while let Some((work, number)) = self.next_work() {
+    pub(super) async fn run(&self) {
+        while let Some((work, number)) = self.next_work().await {
             let creates = matches!(work, Work::Create);
             let done = self.perform(work, number);
-            let mut state = self.state.lock();
-            match done {
-                Ok(segment) => state.ready.extend(segment),
-                Err(failure) if creates && failure.is_for_want_of_space() => {
-                    state.next_number = number;
-                    state.short += 1;
-                    self.changed.notify_all();
-                    self.changed.wait_for(&mut state, SPACE_WAIT);
-                    continue;
+            let short = matches!(&done, Err(failure) if creates && failure.is_for_want_of_space());
+            {
+                let mut state = self.state.lock();
+                match done {
+                    _ if short => state.next_number = number,
+                    Ok(segment) => state.ready.extend(segment),
+                    Err(failure) => state.failure = Some(failure),
                 }
-                Err(failure) => state.failure = Some(failure),
+                state.short = if short { state.short + 1 } else { 0 };
             }
-            state.short = 0;
-            self.changed.notify_all();
+            self.changed.ring_all();
+            if short {
+                let waits = |state: &mut State| state.spent.is_empty() && !state.closing;
+                self.changed
+                    .wait_while_for(&self.state, SPACE_WAIT, waits)
+                    .await;
+            }
         }
     }
 
@@ -208,36 +230,38 @@ impl Pool {
     /// Turns away a writer that waits for space, now or later.
     pub(super) fn give_up_waiting(&self) {
         self.state.lock().hurried = true;
-        self.changed.notify_all();
+        self.changed.ring_all();
     }
 
-    fn next_work(&self) -> Option<(Work, u64)> {
+    async fn next_work(&self) -> Option<(Work, u64)> {
         /// How long a reader may be seen to hold a spent segment before it is looked at again.
         const READER_WAIT: Duration = Duration::from_millis(5);
-        let mut state = self.state.lock();
         loop {
-            if state.closing || state.failure.is_some() {
-                return None;
-            }
-            let number = state.next_number;
-            if let Some(spent) = state.spent.pop_front() {
-                match Arc::try_unwrap(spent) {
-                    Ok(segment) if state.ready.len() >= self.ready_max => {
+            {
+                let mut state = self.changed.wait_while(&self.state, State::is_idle).await;
+                if state.is_over() {
+                    return None;
+                }
+                let number = state.next_number;
+                match state.spent.pop_front().map(Arc::try_unwrap) {
+                    Some(Ok(segment)) if state.ready.len() >= self.ready_max => {
                         return Some((Work::Unlink(segment), number));
                     }
-                    Ok(segment) => {
+                    Some(Ok(segment)) => {
                         state.next_number += 1;
                         return Some((Work::Recycle(segment), number));
                     }
-                    Err(held) => state.spent.push_front(held),
+                    Some(Err(held)) => state.spent.push_front(held),
+                    None => {
+                        state.next_number += 1;
+                        return Some((Work::Create, number));
+                    }
                 }
-                self.changed.wait_for(&mut state, READER_WAIT);
-            } else if state.ready.is_empty() {
-                state.next_number += 1;
-                return Some((Work::Create, number));
-            } else {
-                self.changed.wait(&mut state);
             }
+            let waits = |state: &mut State| !state.is_over();
+            self.changed
+                .wait_while_for(&self.state, READER_WAIT, waits)
+                .await;
         }
     }
 

@@ -18,7 +18,7 @@ use super::index::Place;
 use super::queue::Operation;
 use super::replay::Chain;
 use super::segment::{Pool, Segment};
-use super::{Recovered, Shared};
+use super::{Recovered, Shared, State};
 
 pub(super) struct Writer {
     pool: Arc<Pool>,
@@ -91,14 +91,14 @@ impl Writer {
     }
 
     /// The thread's body: ends when the log is closed or has failed.
-    pub(super) fn run(mut self, shared: &Shared) {
+    pub(super) async fn run(mut self, shared: &Shared) {
         let _ending = Ending {
             shared,
             pool: self.pool.clone(),
         };
-        while let Some(taken) = self.take(shared) {
+        while let Some(taken) = self.take(shared).await {
             self.build(&taken);
-            if let Err(failure) = self.write(shared, &taken) {
+            if let Err(failure) = self.write(shared, &taken).await {
                 shared.fail(&failure, taken.operations);
                 return;
             }
@@ -109,11 +109,9 @@ impl Writer {
     }
 
     /// Waits for operations; `None` when the log is closed and nothing is left to be written.
-    fn take(&self, shared: &Shared) -> Option<Taken> {
-        let mut state = shared.state.lock();
-        while state.queue.is_empty() && !state.closing {
-            shared.queued.wait(&mut state);
-        }
+    async fn take(&self, shared: &Shared) -> Option<Taken> {
+        let idle = |state: &mut State| state.queue.is_empty() && !state.closing;
+        let mut state = shared.queued.wait_while(&shared.state, idle).await;
         let committed = state.committed;
         if state.queue.is_empty() && (committed == self.committed || self.active.is_none()) {
             return None;
@@ -158,10 +156,10 @@ impl Writer {
     }
 
     /// Makes the batch durable, and the index and the segments follow it.
-    fn write(&mut self, shared: &Shared, taken: &Taken) -> Result<(), WalError> {
+    async fn write(&mut self, shared: &Shared, taken: &Taken) -> Result<(), WalError> {
         // A barrier alone has nothing to wait for: all before it is durable, for batches are written in turn.
         if !self.builder.is_empty() || taken.committed != self.committed {
-            let batch_len = self.write_batch(shared, taken)?;
+            let batch_len = self.write_batch(shared, taken).await?;
             let counting = &shared.counting;
             counting.bytes.fetch_add(batch_len, Relaxed);
             counting.batches.fetch_add(1, Relaxed);
@@ -174,8 +172,8 @@ impl Writer {
         Ok(())
     }
 
-    fn write_batch(&mut self, shared: &Shared, taken: &Taken) -> Result<u64, WalError> {
-        let segment = self.segment_with_room()?;
+    async fn write_batch(&mut self, shared: &Shared, taken: &Taken) -> Result<u64, WalError> {
+        let segment = self.segment_with_room().await?;
         let header = Header {
             records_crc: 0,
             records_len: 0,
@@ -204,7 +202,7 @@ impl Writer {
     }
 
     /// The segment for the batch: the active one, or the next, which opens with what holds before it.
-    fn segment_with_room(&mut self) -> Result<Arc<Segment>, WalError> {
+    async fn segment_with_room(&mut self) -> Result<Arc<Segment>, WalError> {
         if let Some(active) = self
             .active
             .as_ref()
@@ -215,7 +213,7 @@ impl Writer {
         let vote = self.vote.as_deref();
         let vote = vote.filter(|_| !planted(Bug::ForgetVote));
         self.builder.open_segment(vote, self.purged);
-        let next = Arc::new(self.pool.take(self.builder.batch_len())?);
+        let next = Arc::new(self.pool.take(self.builder.batch_len()).await?);
         self.offset = 0;
         self.active = Some(next.clone());
         Ok(next)

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::Served;
 use super::{Reader, gone, invalid};
+use crate::blocking::aside;
 use crate::flusher;
 use crate::peers::translate;
 use crate::snapshot;
@@ -184,12 +185,6 @@ async fn while_telling<T>(
             Err(_) => answer(answers, answer::What::Ping(Nothing {})).await?,
         }
     }
-}
-
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)
 }
 
 fn cut(cut: SnapshotCut) -> Cut {
