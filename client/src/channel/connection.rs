@@ -84,6 +84,7 @@ impl Connection {
         message: Bytes,
         sent: &mut bool,
     ) -> Result<Bytes, Failure> {
+        let _calling = self.pulse.call();
         let mut stream = self.open(head).await?;
         *sent = true;
         // Should the stream have ended by now, the answer says why.

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use super::address::{Address, Place};
 use super::connection::Connection;
-use super::keepalive::{Driver, Keepalive, Metered, Pulse};
+use super::keepalive::{Driver, Keepalive, Pulse};
+use super::socket::Metered;
 use super::tls::Encryption;
 use crate::telemetry::{self, ConnectionEvent, Sink};
 

@@ -4,7 +4,6 @@
 //! it ends. An idle connection is left alone: etcd closes one that pings while nothing is asked.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,10 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Ping, PingPong};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::dial::Socket;
+use super::socket::Metered;
 use crate::telemetry::{self, ConnectionEvent, Sink, TelemetrySink};
 
 /// How often a connection in use is looked at.
@@ -40,10 +38,17 @@ pub(super) struct Pulse {
     heard: AtomicU64,
     /// Calls and streams that wait for the server.
     active: AtomicU32,
+    /// Those of them that have one answer.
+    calls: AtomicU32,
     ended: AtomicBool,
 }
 
 impl Pulse {
+    /// Something was read from the socket.
+    pub(super) fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A number that changes whenever something is heard.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
@@ -53,10 +58,16 @@ impl Pulse {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Counts a call as waiting until the result is dropped.
+    /// Counts a call or a stream as waiting until the result is dropped.
     pub(super) fn wait(self: &Arc<Self>) -> Waiting {
         self.active.fetch_add(1, Ordering::Relaxed);
         Waiting(self.clone())
+    }
+
+    /// Counts what waits as a call, too, until the result is dropped.
+    pub(super) fn call(&self) -> Calling<'_> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Calling(self)
     }
 }
 
@@ -69,60 +80,12 @@ impl Drop for Waiting {
     }
 }
 
-/// A socket that counts what it hears.
-pub(super) struct Metered {
-    socket: Box<dyn Socket>,
-    pulse: Arc<Pulse>,
-}
+/// One with a single answer.
+pub(super) struct Calling<'a>(&'a Pulse);
 
-impl Metered {
-    pub(super) fn new(socket: Box<dyn Socket>, pulse: Arc<Pulse>) -> Metered {
-        Metered { socket, pulse }
-    }
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.pulse.heard.fetch_add(1, Ordering::Relaxed);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -135,6 +98,8 @@ pub(super) struct Driver {
     /// Runs while the connection is in use.
     timer: Option<Pin<Box<Sleep>>>,
     watch: Watch,
+    /// It has let the calls of this turn go first.
+    gathered: bool,
     /// Who is told of its end, and which endpoint it was.
     told: Option<(TelemetrySink, String)>,
 }
@@ -152,6 +117,7 @@ impl Driver {
             keepalive,
             timer: None,
             watch: Watch::new(Instant::now()),
+            gathered: false,
             told: None,
         }
     }
@@ -217,6 +183,13 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
+        if !driver.gathered && driver.pulse.calls.load(Ordering::Relaxed) > 1 {
+            // The others whose turn it is may have something to say, too: all of it leaves in one write.
+            driver.gathered = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        driver.gathered = false;
         // What has come is read first, so that silence is the server's and not ours.
         match Pin::new(&mut driver.connection).poll(context) {
             Poll::Ready(Ok(())) => {}

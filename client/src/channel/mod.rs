@@ -17,6 +17,7 @@ mod frame;
 mod keepalive;
 mod ring;
 pub(crate) mod rpc;
+mod socket;
 mod srv;
 mod stream;
 mod sync;
