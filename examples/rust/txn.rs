@@ -2,9 +2,7 @@
 //!
 //! With a member on port 2379, or where `ETCDCTL_ENDPOINTS` points: `cargo run -p keystead-examples --bin txn`
 
-use keystead_client::{
-    Client, Compare, ConnectOptions, KeyValue, Op, Put, Relation, Result, Txn, TxnResult,
-};
+use keystead_client::{Client, Compare, ConnectOptions, KeyValue, Op, Put, Relation, Result, Txn};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -15,7 +13,7 @@ async fn main() -> Result<()> {
 
     for amount in [7, 2, 5] {
         match transfer(&client, "alice", "bob", amount).await? {
-            Some(done) => println!("{amount} moved in one step: {}", done.succeeded),
+            Some(whole) => println!("{amount} moved in one step: {whole}"),
             None => println!("{amount} is more than there is"),
         }
     }
@@ -31,7 +29,7 @@ async fn transfer(
     from: &'static str,
     to: &'static str,
     amount: i64,
-) -> Result<Option<TxnResult>> {
+) -> Result<Option<bool>> {
     loop {
         let (source, target) = (client.get(from).await?, client.get(to).await?);
         let left = balance(source.as_ref()) - amount;
@@ -50,7 +48,7 @@ async fn transfer(
         ]);
         let done = client.txn(txn).await?;
         if done.succeeded {
-            return Ok(Some(done));
+            return Ok(Some(done.succeeded));
         }
     }
 }
