@@ -48,8 +48,16 @@ impl Client {
     /// `InvalidArgument`: an endpoint cannot be read. `Unavailable`: every endpoint was tried and none answered.
     pub async fn connect(options: ConnectOptions) -> Result<Client> {
         let client = Client::lazy(options)?;
-        client.channel.connect(&client.call).await?;
+        client.ready().await?;
         Ok(client)
+    }
+
+    /// Connects if there is no connection, which the next call would do else.
+    ///
+    /// # Errors
+    /// `Unavailable`: every endpoint was tried and none answered.
+    pub async fn ready(&self) -> Result<()> {
+        self.channel.connect(&self.call).await
     }
 
     /// The same without any input or output: the first call connects.
@@ -130,8 +138,17 @@ impl Client {
         self.call
     }
 
+    /// Ends every session of this client and its clones, also those by which locks and registrations are held, and waits until their leases
+    /// are revoked. For who is about to close it, so that nobody has to wait for the leases' ends.
+    ///
+    /// # Errors
+    /// A lease could not be revoked; it ends by itself after its TTL.
+    pub async fn end_sessions(&self) -> Result<()> {
+        self.sessions.end().await
+    }
+
     /// Refuses every later call of this client and its clones with kind `Closed`, and ends its watches with that. Calls under
-    /// way end by themselves, and so do the leases of its sessions: close those first where others wait for them.
+    /// way end by themselves, and so do the leases of its sessions: see [`Client::end_sessions`].
     pub fn close(&self) {
         self.channel.close();
         self.watches.close();

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::address::{Address, Place};
 use super::connection::Connection;
+use super::descriptors::Listed;
 use super::keepalive::{Driver, Keepalive, Pulse};
 use super::socket::Metered;
 use super::tls::Encryption;
@@ -58,13 +59,17 @@ impl Dialler {
     }
 
     async fn connect(&self, address: &Address) -> io::Result<Connection> {
-        let socket = self.socket(&address.place).await?;
-        greet(socket, address, self.keepalive, &self.sink).await
+        let (socket, listed) = self.socket(&address.place).await?;
+        greet((socket, listed), address, self.keepalive, &self.sink).await
     }
 
-    async fn socket(&self, place: &Place) -> io::Result<Box<dyn Socket>> {
+    async fn socket(&self, place: &Place) -> io::Result<(Box<dyn Socket>, Listed)> {
         match place {
-            Place::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Place::Unix(path) => {
+                let socket = UnixStream::connect(path).await?;
+                let listed = Listed::new(&socket);
+                Ok((Box::new(socket), listed))
+            }
             Place::Tcp {
                 host,
                 port,
@@ -72,10 +77,12 @@ impl Dialler {
             } => {
                 let resolved = lookup_host((host.as_str(), *port)).await?;
                 let socket = first_that_answers(resolved).await?;
+                let listed = Listed::new(&socket);
                 if *encrypted {
-                    Ok(Box::new(self.encryption.wrap(host, socket).await?))
+                    let socket = self.encryption.wrap(host, socket).await?;
+                    Ok((Box::new(socket), listed))
                 } else {
-                    Ok(Box::new(socket))
+                    Ok((Box::new(socket), listed))
                 }
             }
         }
@@ -83,7 +90,7 @@ impl Dialler {
 }
 
 async fn greet(
-    socket: Box<dyn Socket>,
+    (socket, listed): (Box<dyn Socket>, Listed),
     address: &Address,
     keepalive: Keepalive,
     sink: &Sink,
@@ -94,7 +101,7 @@ async fn greet(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
         .enable_push(false)
-        .handshake(Metered::new(socket, pulse.clone()))
+        .handshake(Metered::new(socket, listed, pulse.clone()))
         .await
         .map_err(io::Error::other)?;
     let mut driver = Driver::new(connection, pulse.clone(), keepalive);

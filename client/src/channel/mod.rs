@@ -11,6 +11,7 @@
 mod address;
 mod auth;
 mod connection;
+pub mod descriptors;
 mod dial;
 mod failure;
 mod frame;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::descriptors::Listed;
 use super::dial::Socket;
 use super::keepalive::Pulse;
 
@@ -19,6 +20,8 @@ const KEPT_BYTES: usize = 16 << 10;
 
 /// The socket as h2 sees it.
 pub(super) struct Metered {
+    /// Dropped before the socket: a descriptor is no longer listed when somebody else gets its number.
+    _listed: Listed,
     socket: Box<dyn Socket>,
     pulse: Arc<Pulse>,
     /// Written by h2 and not by us, but for the first `sent` bytes.
@@ -27,8 +30,9 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    pub(super) fn new(socket: Box<dyn Socket>, pulse: Arc<Pulse>) -> Metered {
+    pub(super) fn new(socket: Box<dyn Socket>, listed: Listed, pulse: Arc<Pulse>) -> Metered {
         Metered {
+            _listed: listed,
             socket,
             pulse,
             held: Vec::new(),
@@ -101,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_leaves_whole_and_in_order_with_the_flush() {
         let (ours, mut theirs) = duplex(1000);
-        let mut socket = Metered::new(Box::new(ours), Arc::default());
+        let mut socket = Metered::new(Box::new(ours), Listed::new(&io::stdin()), Arc::default());
         socket.write_all(b"head ").await.expect("held");
         socket.write_all(b"payload").await.expect("held");
         assert_eq!(socket.held, b"head payload");
@@ -114,7 +118,7 @@ mod tests {
     #[tokio::test]
     async fn more_than_it_holds_passes_while_the_other_side_reads() {
         let (ours, mut theirs) = duplex(1000);
-        let mut socket = Metered::new(Box::new(ours), Arc::default());
+        let mut socket = Metered::new(Box::new(ours), Listed::new(&io::stdin()), Arc::default());
         let sent: Vec<u8> = (0..10 * HELD_BYTES).map(|byte| byte as u8).collect();
         let writing = async {
             for piece in sent.chunks(70_001) {

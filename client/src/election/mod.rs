@@ -127,7 +127,7 @@ impl Leadership {
     ///
     /// # Errors
     /// `LockLost`: it did not lead any more. `DeadlineExceeded`: no answer yet; resigning goes on in the background.
-    pub async fn resign(self) -> Result<()> {
+    pub async fn resign(&self) -> Result<()> {
         self.0.release().await
     }
 }

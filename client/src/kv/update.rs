@@ -36,27 +36,67 @@ impl Client {
         key: impl Into<Bytes>,
         mut decide: impl FnMut(Option<&KeyValue>) -> Change,
     ) -> Result<Swapped> {
-        let key = key.into();
-        let mut current = self.get(key.clone()).await?;
-        for failures in 1..=ATTEMPTS {
-            let swap = Swap {
-                key: key.clone(),
-                expected: current.as_ref().map_or(Expected::Missing, |kv| {
-                    Expected::ModRevision(kv.mod_revision)
-                }),
-                change: decide(current.as_ref()),
-            };
-            let swapped = self.compare_and_swap(swap).await?;
-            if swapped.succeeded {
+        let mut updater = self.updater(key).await?;
+        loop {
+            let change = decide(updater.current());
+            if let Some(swapped) = updater.write(change).await? {
                 return Ok(swapped);
             }
-            current = swapped.current;
-            tokio::time::sleep(CONTENTION.after(failures)).await;
         }
-        Err(Error::local(
-            Kind::CompareFailed,
-            Code::Aborted,
-            format!("the key changed meanwhile {ATTEMPTS} times in a row"),
-        ))
+    }
+
+    /// The same a step at a time, for those who decide elsewhere: reads the key.
+    ///
+    /// # Errors
+    /// See [`Client::range`].
+    pub async fn updater(&self, key: impl Into<Bytes>) -> Result<Updater> {
+        let key = key.into();
+        Ok(Updater {
+            client: self.clone(),
+            current: self.get(key.clone()).await?,
+            key,
+            failures: 0,
+        })
+    }
+}
+
+/// A key being updated: read, not written back yet.
+pub struct Updater {
+    client: Client,
+    key: Bytes,
+    current: Option<KeyValue>,
+    failures: u32,
+}
+
+impl Updater {
+    /// The key as it was read last; `None` when it was not there.
+    pub fn current(&self) -> Option<&KeyValue> {
+        self.current.as_ref()
+    }
+
+    /// Changes the key if it is as it was read. If it is not, `None` after a wait that grows, and [`Updater::current`] is how it is now.
+    ///
+    /// # Errors
+    /// See [`Client::update`].
+    pub async fn write(&mut self, change: Change) -> Result<Option<Swapped>> {
+        let swap = Swap {
+            key: self.key.clone(),
+            expected: self.current.as_ref().map_or(Expected::Missing, |kv| {
+                Expected::ModRevision(kv.mod_revision)
+            }),
+            change,
+        };
+        let swapped = self.client.compare_and_swap(swap).await?;
+        if swapped.succeeded {
+            return Ok(Some(swapped));
+        }
+        self.current = swapped.current;
+        self.failures += 1;
+        if self.failures == ATTEMPTS {
+            let text = format!("the key changed meanwhile {ATTEMPTS} times in a row");
+            return Err(Error::local(Kind::CompareFailed, Code::Aborted, text));
+        }
+        tokio::time::sleep(CONTENTION.after(self.failures)).await;
+        Ok(None)
     }
 }

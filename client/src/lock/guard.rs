@@ -1,5 +1,7 @@
 //! What whoever owns a lock or leads an election holds: the proof for guarded writes, and the news of its loss.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use keystead_seeded::{Bug, planted};
 use tokio::sync::{oneshot, watch};
@@ -28,9 +30,9 @@ const MOST_OPS: usize = 127;
 /// Dropping it releases it, in the background.
 pub struct Guard {
     ticket: Ticket,
-    /// A guarded call found the key gone.
+    /// A guarded call found the key gone, or it was released here.
     gone: watch::Sender<bool>,
-    released: bool,
+    released: AtomicBool,
 }
 
 impl Guard {
@@ -38,7 +40,7 @@ impl Guard {
         Guard {
             ticket,
             gone: watch::Sender::new(false),
-            released: false,
+            released: AtomicBool::new(false),
         }
     }
 
@@ -81,7 +83,7 @@ impl Guard {
         self.ticket.hold.tenure().state()
     }
 
-    /// Waits until it is lost: with its session, or because a guarded call found the key gone.
+    /// Waits until it is lost: with its session, because a guarded call found the key gone, or because it was released.
     pub async fn lost(&self) -> Loss {
         let mut gone = self.gone.subscribe();
         tokio::select! {
@@ -155,7 +157,7 @@ impl Guard {
     }
 
     /// Releases it and waits until that is done, or until the deadline: the release goes on then.
-    pub(crate) async fn release(mut self) -> Result<()> {
+    pub(crate) async fn release(&self) -> Result<()> {
         let (reply, released) = oneshot::channel();
         self.give_back(|outcome| {
             let _ = reply.send(outcome);
@@ -178,8 +180,9 @@ impl Guard {
     }
 
     /// Has the session's task release it.
-    fn give_back(&mut self, told: impl FnOnce(Result<bool>) + Send + 'static) {
-        self.released = true;
+    fn give_back(&self, told: impl FnOnce(Result<bool>) + Send + 'static) {
+        self.released.store(true, Ordering::Relaxed);
+        self.gone.send_replace(true);
         let ticket = self.ticket.clone();
         self.ticket
             .hold
@@ -189,7 +192,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if !self.released {
+        if !self.released.load(Ordering::Relaxed) {
             self.give_back(|outcome| {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "what was dropped is left to end with its lease");

@@ -123,11 +123,11 @@ pub(crate) fn queue(name: &[u8]) -> Bytes {
 pub struct LockGuard(pub(crate) Guard);
 
 impl LockGuard {
-    /// Unlocks it: the key is removed if it is still this guard's own.
+    /// Unlocks it: the key is removed if it is still this guard's own. From then on nothing is held, for nobody who shares the guard.
     ///
     /// # Errors
-    /// `LockLost`: it had been lost before. `DeadlineExceeded`: no answer yet; unlocking goes on in the background.
-    pub async fn unlock(self) -> Result<()> {
+    /// `LockLost`: it had been lost or unlocked before. `DeadlineExceeded`: no answer yet; unlocking goes on in the background.
+    pub async fn unlock(&self) -> Result<()> {
         self.0.release().await
     }
 }

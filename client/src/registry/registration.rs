@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
@@ -68,7 +69,8 @@ pub struct Registration {
     key: Bytes,
     limit: Duration,
     states: watch::Receiver<RegistrationState>,
-    leave: oneshot::Sender<oneshot::Sender<Result<()>>>,
+    /// Until it is withdrawn.
+    leave: Mutex<Option<oneshot::Sender<oneshot::Sender<Result<()>>>>>,
 }
 
 impl Client {
@@ -116,7 +118,7 @@ impl Client {
             key,
             limit: self.call_options().deadline,
             states,
-            leave,
+            leave: Mutex::new(Some(leave)),
         };
         let registered = registered.await;
         registered.unwrap_or_else(|_| Err(over(Loss::Revoked)))?;
@@ -149,10 +151,12 @@ impl Registration {
     /// goes on in the background then.
     ///
     /// # Errors
-    /// `DeadlineExceeded`: no answer yet. `PermissionDenied` and the like: it goes when its session does.
-    pub async fn withdraw(self) -> Result<()> {
+    /// `DeadlineExceeded`: no answer yet. `PermissionDenied` and the like: it goes when its session does. `Closed`: the client was
+    /// closed, or it was withdrawn before.
+    pub async fn withdraw(&self) -> Result<()> {
         let (reply, withdrawn) = oneshot::channel();
-        if self.leave.send(reply).is_err() {
+        let leave = self.leave.lock().take();
+        if leave.is_none_or(|leave| leave.send(reply).is_err()) {
             return Err(closed());
         }
         match timeout(self.limit, withdrawn).await {

@@ -2,11 +2,12 @@
 //! all of them alive.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 
 use super::Session;
 use super::clock::Moment;
@@ -30,6 +31,8 @@ pub(crate) struct Sessions {
     options: CallOptions,
     /// By TTL in seconds. One that is lost is replaced by the next who asks.
     shared: Mutex<HashMap<i64, Arc<OnceCell<Arc<Hold>>>>>,
+    /// Every session that was started, shared or not. Those that are gone are forgotten when one is added.
+    started: Mutex<Vec<Weak<Hold>>>,
 }
 
 /// By which session something is taken.
@@ -66,6 +69,7 @@ impl Sessions {
             renewals: Arc::new(Renewals::new(channel, options)),
             options,
             shared: Mutex::default(),
+            started: Mutex::default(),
         }
     }
 
@@ -82,7 +86,22 @@ impl Sessions {
             let channel = client.channel().clone();
             Ok(Hold::new(tenure, renewing, channel, options))
         });
-        started.await.unwrap_or_else(|_| Err(over(Loss::Revoked)))
+        let hold = started.await.unwrap_or_else(|_| Err(over(Loss::Revoked)))?;
+        let mut started = self.started.lock();
+        started.retain(|hold| hold.strong_count() > 0);
+        started.push(Arc::downgrade(&hold));
+        Ok(hold)
+    }
+
+    /// Ends all that are there, at the same time.
+    pub(crate) async fn end(&self) -> Result<()> {
+        let started = std::mem::take(&mut *self.started.lock());
+        let mut ends = JoinSet::new();
+        for hold in started.iter().filter_map(Weak::upgrade) {
+            ends.spawn(async move { hold.close().await });
+        }
+        let ends = ends.join_all().await;
+        ends.into_iter().collect()
     }
 
     async fn shared(&self, client: &Client, ttl: Duration) -> Result<Arc<Hold>> {

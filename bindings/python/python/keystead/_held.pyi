@@ -1,0 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
+class CancelledOnLoss:
+    def __init__(self, lost: Any, given_up: Callable[[], bool]) -> None: ...
+    def end(self, error: BaseException | None) -> bool: ...
