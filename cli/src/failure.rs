@@ -112,7 +112,9 @@ impl Failure {
 
     fn advice(&self, endpoints: &[String]) -> Vec<String> {
         let Some((kind, outcome)) = self.call else {
-            return Vec::new();
+            let help = "with --help the command tells what it takes, and shows an example";
+            let help = (self.exit == Exit::BadArgs).then(|| help.to_owned());
+            return help.into_iter().collect();
         };
         let mut lines = Vec::new();
         if outcome == Outcome::Unknown {

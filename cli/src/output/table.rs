@@ -1,7 +1,9 @@
-//! The table form, of what is about members. In a pipe it is drawn as etcdctl's library does; on a terminal it takes the terminal's width.
+//! The table form, of what is about members. In a pipe it is drawn as etcdctl's library does; on a terminal that is too narrow for it each row
+//! becomes a block of lines, for a cell that is broken can't be copied.
 
 use std::io::{self, Write};
 
+use anstyle::Style;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement};
 use unicode_width::UnicodeWidthStr;
@@ -35,9 +37,14 @@ pub(super) fn write(
 
 fn for_people(out: &mut impl Write, printer: &Printer, table: Table) -> io::Result<()> {
     let mut drawn = comfy_table::Table::new();
+    // A terminal that does not know its width has none.
+    let room = drawn.width().map(usize::from).filter(|&room| room > 0);
+    if room.is_some_and(|room| width(&table) > room) {
+        return as_blocks(out, &table, printer.style(Style::new().bold()));
+    }
     drawn
         .load_style(UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+        .set_content_arrangement(ContentArrangement::Disabled);
     if !printer.colours {
         drawn.force_no_tty();
     }
@@ -51,6 +58,33 @@ fn for_people(out: &mut impl Write, printer: &Printer, table: Table) -> io::Resu
         }));
     }
     writeln!(out, "{drawn}")
+}
+
+/// How wide a terminal must be for it: each cell has a border and a space on both sides.
+fn width(table: &Table) -> usize {
+    let columns = table.columns.iter().enumerate();
+    let widths = columns.map(|(column, name)| {
+        let cells = table.rows.iter().map(|row| row[column].width());
+        cells.fold(name.width(), usize::max) + 3
+    });
+    widths.sum::<usize>() + 1
+}
+
+/// The first cell of each row, and below it the others that say something.
+fn as_blocks(out: &mut impl Write, table: &Table, title: Style) -> io::Result<()> {
+    let names = table.columns.iter().map(|name| name.width());
+    let widest = names.max().unwrap_or(0);
+    for row in &table.rows {
+        let mut cells = table.columns.iter().zip(row);
+        if let Some((_, first)) = cells.next() {
+            writeln!(out, "{title}{first}{title:#}")?;
+        }
+        for (name, cell) in cells.filter(|(_, cell)| !cell.is_empty()) {
+            let gap = widest - name.width();
+            writeln!(out, "  {name}{:gap$}  {cell}", "")?;
+        }
+    }
+    Ok(())
 }
 
 /// Borders of `+`, `-` and `|`, names in capitals in the middle, cells to the right.
@@ -149,6 +183,30 @@ mod tests {
         );
         let url = "http://a-host-with-a-long-name.example.org:2379";
         assert_eq!(wrap(url, 30), [url]);
+    }
+
+    #[test]
+    fn what_a_terminal_is_too_narrow_for_is_told_in_blocks() {
+        let table = Table {
+            columns: &["ID", "name", "is learner"],
+            rows: vec![
+                ["8e9e05c52164694d", "m1", "false"]
+                    .map(str::to_owned)
+                    .into(),
+                ["1", "", "true"].map(str::to_owned).into(),
+            ],
+        };
+        assert_eq!(width(&table), 1 + 19 + 7 + 13);
+        let mut told = Vec::new();
+        as_blocks(&mut told, &table, Style::new()).expect("memory takes everything");
+        let expected = "\
+8e9e05c52164694d
+  name        m1
+  is learner  false
+1
+  is learner  true
+";
+        assert_eq!(String::from_utf8(told).expect("text"), expected);
     }
 
     #[test]
