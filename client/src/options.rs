@@ -28,7 +28,8 @@ pub struct ConnectOptions {
     pub endpoints: Vec<String>,
     /// Who is asked for `srv://` endpoints; whom this system asks where there is none.
     pub nameservers: Vec<SocketAddr>,
-    /// How often the members are asked where their clients are to connect, in place of `endpoints`; never where there is none. Whatever they say, there
+    /// How often the members are asked where their clients are to connect, in place of `endpoints`, beginning with the first call; never where there is
+    /// none. Whatever they say, there
     /// is always an endpoint left: an answer without any changes nothing, and when none of theirs can be reached, `endpoints` are tried as well.
     pub sync_interval: Option<Duration>,
     /// What https endpoints are trusted by, and who we are to them.

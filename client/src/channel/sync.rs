@@ -42,10 +42,10 @@ impl Syncing {
         };
         let running = tokio::spawn(async move {
             while !channel.ring.is_closed() {
-                sleep(interval).await;
                 if let Err(error) = sync(&channel, &options).await {
                     tracing::debug!(%error, "the members were not learned");
                 }
+                sleep(interval).await;
             }
         });
         *task = Some(running.abort_handle());
