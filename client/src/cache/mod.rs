@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keystead_proto::mvccpb::KeyValue;
+use keystead_seeded::{Bug, planted};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -262,7 +263,9 @@ impl Inner {
                 // The store is not as far as the cache was: it was restored, and the watch will say so.
                 self.wait(restored).await?
             } else {
-                let there = |now: &Reached| restored(now) || now.revision >= word.revision;
+                let there = |now: &Reached| {
+                    restored(now) || now.revision >= word.revision || planted(Bug::ReadBehindStore)
+                };
                 self.reach(there).await?
             };
             if !restored(&now) {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use keystead_seeded::{Bug, planted};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -163,6 +164,9 @@ impl Once {
                 return Err(error);
             }
             *last = Some(error);
+            if planted(Bug::AnotherSlot) {
+                state.slot = None;
+            }
             failures += 1;
             sleep(ATTEMPTS.after(failures)).await;
         }
@@ -433,6 +437,9 @@ impl Place {
         let key = self.key();
         let mut within = txn.clone();
         for (branch, way) in [(&mut within.then, "+"), (&mut within.otherwise, "-")] {
+            if way == "-" && planted(Bug::SlotInOneBranch) {
+                continue;
+            }
             branch.push(Op::Put(Put {
                 ignore_lease: true,
                 ..Put::new(key.clone(), digits(self.number) + way)

@@ -9,6 +9,7 @@ mod discovery;
 mod fake;
 mod lock;
 mod member;
+mod once;
 mod outcomes;
 mod property;
 mod puppet;

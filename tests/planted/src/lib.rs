@@ -49,11 +49,19 @@ pub enum Bug {
     SkipOwnKeyAfterWait,
     /// A write that may have run is sent again.
     RetryUnknown,
+    /// A transaction that is to run once marks its slot where its compares hold, and not where they fail.
+    SlotInOneBranch,
+    /// A transaction whose end is not known is sent again by another slot.
+    AnotherSlot,
+    /// A cache's linearizable read does not wait until the cache is as far as the store.
+    ReadBehindStore,
+    /// Who wants to know how far the store is takes the answer to a question that was asked before.
+    ShareOlderWord,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 24] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -74,6 +82,10 @@ impl Bug {
         Bug::UnlockByKeyAlone,
         Bug::SkipOwnKeyAfterWait,
         Bug::RetryUnknown,
+        Bug::SlotInOneBranch,
+        Bug::AnotherSlot,
+        Bug::ReadBehindStore,
+        Bug::ShareOlderWord,
     ];
 
     /// The bug's name in the environment variable.
@@ -99,6 +111,10 @@ impl Bug {
             Bug::UnlockByKeyAlone => "unlock_by_key_alone",
             Bug::SkipOwnKeyAfterWait => "skip_own_key_after_wait",
             Bug::RetryUnknown => "retry_unknown",
+            Bug::SlotInOneBranch => "slot_in_one_branch",
+            Bug::AnotherSlot => "another_slot",
+            Bug::ReadBehindStore => "read_behind_store",
+            Bug::ShareOlderWord => "share_older_word",
         }
     }
 }
