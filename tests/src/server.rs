@@ -201,6 +201,14 @@ impl Server {
         }
     }
 
+    /// Listens for clients at another port from the next start on.
+    pub fn move_elsewhere(&mut self) {
+        self.client = free_address();
+        let url = format!("http://{}", self.client);
+        self.set_flag("--listen-client-urls", &url);
+        self.set_flag("--advertise-client-urls", &url);
+    }
+
     /// The directory that holds the data directory and the log.
     pub fn directory(&self) -> &Path {
         self.directory.path()
