@@ -1,7 +1,5 @@
 //! Opens what a data directory holds and checks that its parts belong together. It changes nothing when they do not.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -191,15 +189,12 @@ fn begin_behind(wal: &Wal, last: &LogId) -> Result<EntryId, StartError> {
     }
 }
 
-/// Where the log lies; a directory of its own is made when it is not there.
+/// Where the log lies; a directory of its own is made when it is not there, and its name durable.
 fn wal_dir(config: &Config, data_dir: &DataDir) -> Result<PathBuf, StartError> {
     let Some(own) = &config.wal_dir else {
         return Ok(data_dir.wal());
     };
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder
-        .create(own)
+    crate::data_dir::make(own)
         .map_err(|source| data_dir.failed("make the directory of the log for", source))?;
     Ok(own.clone())
 }

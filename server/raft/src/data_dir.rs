@@ -176,7 +176,7 @@ impl DataDir {
 }
 
 /// Makes a directory and what is missing above it, and all their names durable: nothing in a directory outlives its name.
-fn make(path: &Path) -> io::Result<()> {
+pub(crate) fn make(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().take_while(|above| !above.is_dir());
     let made = missing.count();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
