@@ -5,6 +5,7 @@ mod disk;
 mod founding;
 mod leader;
 mod majority;
+mod snapshot;
 
 use std::time::{Duration, Instant};
 

@@ -33,6 +33,8 @@ pub enum Link {
     Hold,
     /// They are lost, and nobody is told before the link is open again: its connections break then.
     Swallow,
+    /// They arrive, until so many came over one connection: then it breaks, as every other does that gets as far.
+    Ration(u64),
     /// Connections break and new ones are refused.
     Refuse,
 }
@@ -213,14 +215,26 @@ async fn carry(
     };
     let writing = async move {
         let mut link = link;
-        while let Some((sent, piece)) = arriving.recv().await {
+        let mut rationed = 0;
+        while let Some((sent, mut piece)) = arriving.recv().await {
             if !passes(&mut link, sent).await || piece.is_empty() {
                 return;
+            }
+            let state = *link.borrow();
+            let mut used_up = false;
+            if let Link::Ration(bytes) = state {
+                let left = bytes.saturating_sub(rationed);
+                used_up = piece.len() as u64 >= left;
+                piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                rationed += piece.len() as u64;
             }
             if to.write_all(&piece).await.is_err() {
                 return;
             }
             carried_bytes.fetch_add(piece.len() as u64, Relaxed);
+            if used_up {
+                return;
+            }
         }
     };
     tokio::select! {
@@ -235,7 +249,7 @@ async fn passes(link: &mut watch::Receiver<Link>, sent: Instant) -> bool {
     loop {
         let state = *link.borrow_and_update();
         match state {
-            Link::Open => return !lost,
+            Link::Open | Link::Ration(_) => return !lost,
             Link::Slow(delay) => {
                 tokio::time::sleep_until(sent + delay).await;
                 return !lost;
@@ -324,6 +338,28 @@ mod tests {
         assert_eq!(arrives(&mut far).await, None);
         if let Ok(mut second) = TcpStream::connect(relay).await {
             assert_eq!(arrives(&mut second).await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rationed_link_breaks_each_connection_after_as_many_bytes() {
+        let (network, relay, listener, mut near, mut far) = connected().await;
+        near.write_u8(1).await.expect("it is open");
+        assert_eq!(arrives(&mut far).await, Some(1));
+        network.set(0, 1, Link::Ration(2));
+        near.write_all(&[2, 3, 4]).await.expect("it is open");
+        // The other direction has none.
+        far.write_u8(5).await.expect("it is open");
+        assert_eq!(arrives(&mut near).await, Some(5));
+        for expected in [Some(2), Some(3), None] {
+            assert_eq!(arrives(&mut far).await, expected);
+        }
+        assert_eq!(arrives(&mut near).await, None);
+        let mut second = TcpStream::connect(relay).await.expect("it listens");
+        let (mut second_far, _) = listener.accept().await.expect("the relay connects");
+        second.write_all(&[6, 7, 8]).await.expect("it is open");
+        for expected in [Some(6), Some(7), None] {
+            assert_eq!(arrives(&mut second_far).await, expected);
         }
     }
 

@@ -211,6 +211,16 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn truncate_after(&mut self, last_kept: Option<LogId>) -> io::Result<()> {
         self.standing.doubt_membership();
+        let kept = last_kept.map_or(0, |id| position_after(id.index));
+        let end = self.log.wal.last().map_or(0, |id| position_after(id.index));
+        if kept < end {
+            let entries = end - kept;
+            tracing::info!(
+                from = kept,
+                entries,
+                "gave up entries that the leader does not have"
+            );
+        }
         self.log.wal.truncate_after(last_kept.map(|id| id.index))?;
         Ok(())
     }

@@ -180,6 +180,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             .set_membership(note.membership().membership());
         if let Some(last) = &note.last {
             self.told.standing.set_applied(last);
+            let position = position_after(last.index);
+            tracing::info!(position, "a snapshot is in the store's place");
         }
         self.note = note;
         self.told.observer.restored(&self.told.reader);

@@ -32,7 +32,7 @@ use std::time::Duration;
 use keystead_proto::peer;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use inquiry::{Roster, ask_for_members};
 pub(crate) use line::LineError;
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     observer: Arc<dyn Observer>,
     /// A snapshot that did not arrive as a whole yet. One is taken at a time.
     begun: tokio::sync::Mutex<Option<serve::Begun>>,
+    /// How many were to be taken: who takes one lets it go when there is another.
+    snapshots: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -83,6 +85,7 @@ impl Shared {
             standing,
             observer,
             begun: tokio::sync::Mutex::default(),
+            snapshots: watch::Sender::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use keystead_proto::peer::{
     answer, ask,
 };
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::Served;
 use super::{Reader, gone, invalid};
@@ -23,6 +24,8 @@ use crate::snapshot;
 use crate::stored::Note;
 use crate::type_config::Vote;
 
+/// How long a snapshot waits for the one before to be let go, which may be at its last step.
+const HANDOVER: Duration = Duration::from_secs(5);
 /// How often the sender hears that the receiver is at work.
 const AT_WORK: Duration = Duration::from_secs(2);
 
@@ -73,7 +76,10 @@ async fn take(
     let cut = cut(begin
         .cut
         .ok_or_else(|| invalid("a snapshot without its cut"))?);
-    let Ok(mut kept) = served.shared.begun.try_lock() else {
+    // There is one leader, who sends one at a time: whoever sent before is gone, though it may not have said so.
+    served.shared.snapshots.send_modify(|count| *count += 1);
+    let mut newer = served.shared.snapshots.subscribe();
+    let Ok(mut kept) = timeout(HANDOVER, served.shared.begun.lock()).await else {
         return Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
             "another snapshot is being taken",
@@ -98,9 +104,15 @@ async fn take(
     answer(answers, from).await?;
     let (mut rows, mut digest) = (0, 0);
     let end = loop {
-        let what = match next(frames).await {
+        let what = tokio::select! {
+            what = next(frames) => what,
+            _ = newer.changed() => Err(io::Error::other("there is a newer one")),
+        };
+        let what = match what {
             Ok(what) => what,
             Err(error) => {
+                let next = begun.next.main;
+                tracing::warn!(next, "a snapshot was cut; what came of it is kept");
                 *kept = Some(begun);
                 return Err(error);
             }
@@ -180,7 +192,7 @@ async fn while_telling<T>(
 ) -> io::Result<T> {
     let mut work = std::pin::pin!(work);
     loop {
-        match tokio::time::timeout(AT_WORK, &mut work).await {
+        match timeout(AT_WORK, &mut work).await {
             Ok(done) => return Ok(done),
             Err(_) => answer(answers, answer::What::Ping(Nothing {})).await?,
         }
