@@ -10,8 +10,8 @@ use keystead_proto::etcdserverpb::compare::{CompareResult, CompareTarget, Target
 use keystead_proto::etcdserverpb::request_op::Request as AnyRequest;
 use keystead_proto::etcdserverpb::response_op::Response as AnyResponse;
 use keystead_proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, RequestOp, ResponseHeader, TxnRequest,
+    Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseRevokeRequest, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest,
 };
 use keystead_tests::{Random, Unary};
 use tokio::task::JoinHandle;
@@ -22,16 +22,18 @@ use tonic::{Code, Status};
 use super::history::{Answer, Ending, Found, Op, Operation, Request};
 use super::sights::Sights;
 
-const CLIENTS: usize = 12;
+/// How many there are.
+pub const CLIENTS: usize = 12;
 /// Few, so that clients get into each other's way.
 const KEYS: u64 = 5;
 const FIRST_KEY: &str = "k/";
 /// Ends the range of all of them.
 const END_KEY: &str = "k0";
 /// A client waits so long for an answer. What comes later is of unknown outcome.
-const ANSWER_LIMIT: Duration = Duration::from_millis(1200);
-/// Enough that a member which misses some hundred writes is behind the log that the others keep.
-const VALUE_BYTES: usize = 400;
+pub const ANSWER_LIMIT: Duration = Duration::from_millis(1200);
+/// Enough that a member which misses some hundred writes is behind the log that the others keep, and that what it is sent
+/// then takes more than one message.
+const VALUE_BYTES: usize = 3000;
 /// Between two operations of one client.
 const MOST_PAUSE_MILLIS: u64 = 24;
 
@@ -153,6 +155,7 @@ impl Client {
         Op::Put {
             key,
             value: value.into(),
+            lease: 0,
         }
     }
 
@@ -234,7 +237,7 @@ impl Client {
 }
 
 /// etcd gives these codes before it proposes anything.
-fn surely_refused(status: &Status) -> bool {
+pub fn surely_refused(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::ResourceExhausted | Code::FailedPrecondition
@@ -244,6 +247,10 @@ fn surely_refused(status: &Status) -> bool {
 /// Asks a member; the answer as the history knows it.
 pub async fn send(request: &Request, channel: Channel) -> Result<Answer, Status> {
     let (header, succeeded, found) = match request {
+        Request::Revoke(lease) => {
+            let answer = LeaseRevokeRequest { id: *lease }.send(channel).await?;
+            (answer.header, true, vec![])
+        }
         Request::Alone(op) | Request::Serializable(op) => {
             let serializable = matches!(request, Request::Serializable(_));
             match of_op(op, serializable) {
@@ -288,9 +295,10 @@ pub async fn send(request: &Request, channel: Channel) -> Result<Answer, Status>
 
 fn of_op(op: &Op, serializable: bool) -> AnyRequest {
     match op.clone() {
-        Op::Put { key, value } => AnyRequest::RequestPut(PutRequest {
+        Op::Put { key, value, lease } => AnyRequest::RequestPut(PutRequest {
             key,
             value,
+            lease,
             prev_kv: true,
             ..Default::default()
         }),

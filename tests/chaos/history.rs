@@ -15,9 +15,20 @@ pub type Content = BTreeMap<Bytes, KeyValue>;
 /// A single operation on keys. A `range_end` is etcd's; an empty one means the key alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    Put { key: Bytes, value: Bytes },
-    Delete { key: Bytes, range_end: Bytes },
-    Get { key: Bytes, range_end: Bytes },
+    /// A lease of 0 is none.
+    Put {
+        key: Bytes,
+        value: Bytes,
+        lease: i64,
+    },
+    Delete {
+        key: Bytes,
+        range_end: Bytes,
+    },
+    Get {
+        key: Bytes,
+        range_end: Bytes,
+    },
 }
 
 /// What a client asks for.
@@ -26,6 +37,8 @@ pub enum Request {
     Alone(Op),
     /// A read that any member answers as far as it has come.
     Serializable(Op),
+    /// The end of a lease, and of all keys that it has.
+    Revoke(i64),
     /// `then`, if the key's last revision is still `expected` (0: it is not there), else `otherwise`.
     Txn {
         key: Bytes,
@@ -95,6 +108,13 @@ pub struct Effect {
 pub fn effect(request: &Request, content: &Content, revision: i64) -> Effect {
     let mut content = content.clone();
     let (succeeded, ops) = match request {
+        Request::Revoke(lease) => {
+            return Effect {
+                succeeded: true,
+                found: vec![],
+                events: end_of_lease(*lease, &content, revision),
+            };
+        }
         Request::Alone(op) | Request::Serializable(op) => (true, std::slice::from_ref(op)),
         Request::Txn {
             key,
@@ -118,9 +138,24 @@ pub fn effect(request: &Request, content: &Content, revision: i64) -> Effect {
     }
 }
 
+/// The removals that the end of a lease is, at this revision.
+pub fn end_of_lease(lease: i64, content: &Content, revision: i64) -> Vec<Event> {
+    let attached = content.values().filter(|kv| kv.lease == lease);
+    attached.map(|kv| removal(&kv.key, revision)).collect()
+}
+
+fn removal(key: &Bytes, revision: i64) -> Event {
+    let tombstone = KeyValue {
+        key: key.clone(),
+        mod_revision: revision,
+        ..Default::default()
+    };
+    event(EventType::Delete, tombstone)
+}
+
 fn run(op: &Op, content: &mut Content, revision: i64, events: &mut Vec<Event>) -> Found {
     match op {
-        Op::Put { key, value } => {
+        Op::Put { key, value, lease } => {
             let before = content.get(key).cloned();
             let kv = KeyValue {
                 key: key.clone(),
@@ -128,7 +163,7 @@ fn run(op: &Op, content: &mut Content, revision: i64, events: &mut Vec<Event>) -
                 create_revision: before.as_ref().map_or(revision, |kv| kv.create_revision),
                 mod_revision: revision,
                 version: before.as_ref().map_or(0, |kv| kv.version) + 1,
-                lease: 0,
+                lease: *lease,
             };
             content.insert(key.clone(), kv.clone());
             events.push(event(EventType::Put, kv));
@@ -138,12 +173,7 @@ fn run(op: &Op, content: &mut Content, revision: i64, events: &mut Vec<Event>) -
             let gone = within(content, key, range_end);
             for kv in &gone {
                 content.remove(&kv.key);
-                let tombstone = KeyValue {
-                    key: kv.key.clone(),
-                    mod_revision: revision,
-                    ..Default::default()
-                };
-                events.push(event(EventType::Delete, tombstone));
+                events.push(removal(&kv.key, revision));
             }
             gone
         }
@@ -218,6 +248,7 @@ impl Truth {
                 Op::Put {
                     key: kv.key.clone(),
                     value: kv.value.clone(),
+                    lease: kv.lease,
                 }
             } else {
                 Op::Delete {

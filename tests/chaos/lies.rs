@@ -27,6 +27,7 @@ async fn lie(cluster: &Cluster) {
         Request::Alone(Op::Put {
             key: "k".into(),
             value: value.into(),
+            lease: 0,
         })
     };
     let get = || Op::Get {

@@ -2,7 +2,8 @@
 //! where an answered operation stands: a write at its own revision, a read behind the revision that its answer names. So
 //! no order is searched for: each answer is compared with the content at its place, and one pass in the order of time
 //! proves that nothing that had ended before an operation began stands behind it. Only writes of unknown outcome have to be
-//! found: values are unique, so the history itself tells which of them happened.
+//! found: values are unique, so the history itself tells which of them happened. What nobody asked for can only be the end of
+//! a lease whose time was up; `leases` judges whether it was.
 //!
 //! Serializable reads may stand in the past, but never in the future.
 
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use keystead_proto::mvccpb::event::EventType;
 
-use super::history::{Answer, Effect, Ending, Op, Operation, Request, Truth, effect};
+use super::history::{Answer, Effect, Ending, Op, Operation, Request, Truth, effect, end_of_lease};
 
 /// What was proven of how much.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Proven {
     pub serializable_reads: u64,
     /// Operations of unknown outcome that happened.
     pub unknown_done: u64,
+    /// Leases that ended without being revoked by anybody, and the revision of that.
+    pub expired: Vec<(i64, i64)>,
     /// And those that did not, by their place in the history: they still may.
     pub open: Vec<usize>,
 }
@@ -59,6 +62,13 @@ fn check_answer(operation: &Operation, answer: &Answer, truth: &Truth) -> Result
     }
     let right =
         |effect: &Effect| (effect.succeeded, &effect.found) == (answer.succeeded, &answer.found);
+    if matches!(operation.request, Request::Revoke(_)) && revision > truth.base() {
+        // Its answer does not say whether there were keys.
+        let ends = effect(&operation.request, truth.content(revision - 1), revision);
+        if !ends.events.is_empty() && ends.events == truth.change(revision) {
+            return Ok(true);
+        }
+    }
     let reads = effect(&operation.request, truth.content(revision), revision);
     if reads.events.is_empty() && right(&reads) {
         return Ok(false);
@@ -161,6 +171,10 @@ fn find_unknown(
             }
         };
         let Some(maker) = maker else {
+            if let Some(lease) = ended_lease(truth, revision) {
+                proven.expired.push((lease, revision));
+                continue;
+            }
             return Err(format!("nobody asked for revision {revision}: {change:?}"));
         };
         let operation = &operations[maker];
@@ -179,10 +193,17 @@ fn find_unknown(
     Ok(())
 }
 
+/// The lease whose end is all that a revision changed.
+fn ended_lease(truth: &Truth, revision: i64) -> Option<i64> {
+    let (before, change) = (truth.content(revision - 1), truth.change(revision));
+    let lease = before.get(&change.first()?.kv.as_ref()?.key)?.lease;
+    (lease != 0 && end_of_lease(lease, before, revision) == change).then_some(lease)
+}
+
 fn values(request: &Request) -> Vec<&Bytes> {
     let (then, otherwise) = match request {
         Request::Alone(op) => (std::slice::from_ref(op), &[][..]),
-        Request::Serializable(_) => (&[][..], &[][..]),
+        Request::Serializable(_) | Request::Revoke(_) => (&[][..], &[][..]),
         Request::Txn {
             then, otherwise, ..
         } => (&then[..], &otherwise[..]),
@@ -197,7 +218,10 @@ fn values(request: &Request) -> Vec<&Bytes> {
 }
 
 fn is_removal(request: &Request) -> bool {
-    matches!(request, Request::Alone(Op::Delete { .. }))
+    matches!(
+        request,
+        Request::Alone(Op::Delete { .. }) | Request::Revoke(_)
+    )
 }
 
 fn is_wide(request: &Request) -> bool {
@@ -276,6 +300,7 @@ mod tests {
         Request::Alone(Op::Put {
             key: key.to_owned().into(),
             value: value.to_owned().into(),
+            lease: 0,
         })
     }
 
@@ -480,6 +505,41 @@ mod tests {
         s.refuse("nobody asked for revision 12");
     }
 
+    fn put_leased(key: &str, lease: i64) -> Request {
+        Request::Alone(Op::Put {
+            key: key.to_owned().into(),
+            value: format!("{key} of {lease}").into(),
+            lease,
+        })
+    }
+
+    #[test]
+    fn the_end_of_a_lease_takes_all_its_keys_and_no_others() {
+        let mut s = script();
+        s.done(put_leased("a", 7), (1, 2));
+        s.done(put_leased("b", 7), (3, 4));
+        s.done(put_leased("c", 8), (5, 6));
+        s.done(put_leased("d", 9), (5, 6));
+        s.done(Request::Revoke(8), (7, 8));
+        s.told(Request::Revoke(9), (7, 8), Ending::Unknown);
+        s.happens(&Request::Revoke(7));
+        s.happens(&Request::Revoke(9));
+        // There is nothing left for it.
+        s.done(Request::Revoke(7), (9, 10));
+        let proven = s.judge().expect("it is linearizable");
+        assert_eq!((proven.expired, proven.unknown_done), (vec![(7, 16)], 1));
+    }
+
+    #[test]
+    fn the_end_of_a_lease_that_leaves_one_of_its_keys_is_refused() {
+        let mut s = script();
+        s.done(put_leased("a", 7), (1, 2));
+        s.done(put_leased("b", 7), (3, 4));
+        s.happens(&Request::Revoke(7));
+        s.events.pop();
+        s.refuse("nobody asked for revision 13");
+    }
+
     #[test]
     fn a_swap_that_should_have_failed_is_refused() {
         let mut s = script();
@@ -517,6 +577,7 @@ mod tests {
                 .map(|key| Op::Put {
                     key: key.into(),
                     value: format!("{key}1").into(),
+                    lease: 0,
                 })
                 .into(),
             otherwise: vec![],

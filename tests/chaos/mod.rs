@@ -1,6 +1,6 @@
 //! A cluster under faults: kill -9, pauses, partitions and slow links, one after the other, while clients work through all
 //! members. All that the clients were told must be linearizable (`linear`), every watch stream keep the nine rules (`watched`),
-//! and all members hold the same in the end.
+//! every lease live as long as it was promised (`leases`), and all members hold the same in the end.
 //!
 //! A run is a row of epochs. After each everything is mended, the cluster tells its history, and what clients and watchers
 //! wrote down is judged by it; then the store is compacted up to there while the next epoch runs. `KEYSTEAD_SEED` replays a
@@ -9,28 +9,33 @@
 
 mod clients;
 mod history;
+mod leases;
 mod lies;
 mod linear;
 mod nemesis;
 mod sights;
+mod tenants;
 mod watched;
 mod watchers;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use keystead_proto::etcdserverpb::CompactionRequest;
+use keystead_proto::etcdserverpb::{CompactionRequest, LeaseLeasesRequest};
 use keystead_tests::{Cluster, Kind, Random, TINY_LIMITS, Unary};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
-use clients::Clients;
+use clients::{CLIENTS, Clients};
 use history::{Content, Ending, Op, Operation, Request, Truth};
+use leases::{Kept, Tenancy};
 use linear::Proven;
 use nemesis::Nemesis;
-use sights::{Count, Sights, snapshots_taken};
+use sights::{Count, Sights, logged};
+use tenants::Tenants;
 use watched::Told;
 use watchers::Watchers;
 
@@ -38,12 +43,18 @@ use crate::power::disk::LossyDirectory;
 
 const CYCLES: u64 = 60;
 const LONG_CYCLES: u64 = 1000;
+/// And with five members, whose every fault is worth several of three.
+const CYCLES_OF_FIVE: u64 = 20;
+const LONG_CYCLES_OF_FIVE: u64 = 200;
 /// A run of Keystead has at most so many times its cycles to see everything happen.
 const MORE_CYCLES: u64 = 3;
 /// Cycles before everything is judged.
 const EPOCH_CYCLES: u64 = 15;
 /// A cluster in which nothing goes wrong any more takes a write within this.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
+
+/// And ends every lease that nobody keeps alive any more within this: the longest TTL is 3 s.
+const LEASES_LIMIT: Duration = Duration::from_secs(30);
 
 /// Elections within a cycle, and changes of members while not all is well.
 const TIMING: [&str; 5] = [
@@ -67,13 +78,20 @@ async fn etcd_passes_the_checkers_of_a_cluster_under_faults() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_under_faults_lose_nothing_and_tell_nothing_wrong() {
     let arguments = [&TIMING[..], &TINY_LIMITS].concat();
-    run(Kind::Keystead, 3, &arguments, cycles()).await;
+    run(Kind::Keystead, 3, &arguments, cycles(CYCLES, LONG_CYCLES)).await;
 }
 
-fn cycles() -> u64 {
-    let long = env::var_os("KEYSTEAD_TEST_LONG").is_some();
-    let usual = if long { LONG_CYCLES } else { CYCLES };
-    number("KEYSTEAD_CHAOS_CYCLES").unwrap_or(usual)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_members_of_which_two_die_at_once_lose_nothing_and_tell_nothing_wrong() {
+    let arguments = [&TIMING[..], &TINY_LIMITS].concat();
+    let cycles = cycles(CYCLES_OF_FIVE, LONG_CYCLES_OF_FIVE);
+    run(Kind::Keystead, 5, &arguments, cycles).await;
+}
+
+fn cycles(usual: u64, long: u64) -> u64 {
+    let is_long = env::var_os("KEYSTEAD_TEST_LONG").is_some();
+    let cycles = if is_long { long } else { usual };
+    number("KEYSTEAD_CHAOS_CYCLES").unwrap_or(cycles)
 }
 
 /// Runs so many cycles, and fails when one of the checkers does, or when it was no run.
@@ -93,7 +111,7 @@ async fn run(kind: Kind, members: usize, arguments: &[&str], cycles: u64) {
         Vec::new()
     };
     let mut random = Random::new(seed);
-    let nemesis = Nemesis::new(Random::new(random.bits()), disks);
+    let nemesis = Nemesis::new(Random::new(random.bits()), members, disks);
     for member in 0..members {
         cluster.member(member).launch();
     }
@@ -109,10 +127,11 @@ async fn run(kind: Kind, members: usize, arguments: &[&str], cycles: u64) {
     }
     run.bar.finish_and_clear();
     println!(
-        "{kind:?}, {done} cycles in {:?}: {:?}",
+        "{members} members of {kind:?}, {done} cycles in {:.0?}: {:?}",
         run.clock.elapsed(),
         run.counts()
     );
+    println!("leases left alone ended within {:?}", run.slowest_end);
     let writes = run.sights.writes();
     assert!(writes > 20 * done, "the load was no load");
     if kind == Kind::Keystead {
@@ -158,6 +177,12 @@ struct Run {
     proven: Proven,
     told: Told,
     streams: u64,
+    kept: Kept,
+    /// Leases that were granted to stay, and all that were to be.
+    lasting: BTreeSet<i64>,
+    asked_to_last: BTreeSet<i64>,
+    /// The longest that it took the leases at the end of an epoch to end.
+    slowest_end: Duration,
 }
 
 impl Run {
@@ -182,6 +207,10 @@ impl Run {
             proven: Proven::default(),
             told: Told::default(),
             streams: 0,
+            kept: Kept::default(),
+            lasting: BTreeSet::new(),
+            asked_to_last: BTreeSet::new(),
+            slowest_end: Duration::ZERO,
         }
     }
 
@@ -189,6 +218,13 @@ impl Run {
         self.epoch_began = self.clock.elapsed().as_nanos() as u64;
         let _looking = self.sights.look(&self.channels);
         let clients = Clients::start(&self.channels, self.clock, &mut self.random, &self.sights);
+        let tenants = Tenants::start(
+            &self.channels,
+            self.clock,
+            CLIENTS,
+            &mut self.random,
+            &self.sights,
+        );
         let watchers = Watchers::start(&self.channels, self.base, &mut self.random, &self.sights);
         let compaction = self.random.below(cycles);
         for cycle in 0..cycles {
@@ -206,11 +242,14 @@ impl Run {
         }
         let mut operations = std::mem::take(&mut self.open);
         operations.extend(clients.finish().await);
+        let (of_tenants, tenancies) = tenants.finish().await;
+        operations.extend(of_tenants);
         self.cluster.ready().await;
+        self.assert_leases_end(&tenancies).await;
         let end = self.last_write(&mut operations).await;
         let streams = watchers.finish(end).await;
         let truth = self.agreed_history(end).await;
-        self.judge(operations, &streams, &truth);
+        self.judge(operations, &tenancies, &streams, &truth);
         self.cluster.assert_equal().await;
         self.base = end;
         self.content = truth.content(end).clone();
@@ -235,6 +274,49 @@ impl Run {
         }
     }
 
+    /// Waits until every member has the leases that were granted to stay, and no others.
+    async fn assert_leases_end(&mut self, tenancies: &[Tenancy]) {
+        for lasting in tenancies.iter().filter(|it| it.lasting) {
+            self.asked_to_last.insert(lasting.id);
+            if !lasting.renewals.is_empty() {
+                self.lasting.insert(lasting.id);
+            }
+        }
+        let begin = Instant::now();
+        loop {
+            let tables = self.lease_tables().await;
+            let agreed = tables.iter().all(|it| it.is_some() && *it == tables[0]);
+            if let Some(Some(table)) = tables.first()
+                && agreed
+                && table.is_superset(&self.lasting)
+                && table.is_subset(&self.asked_to_last)
+            {
+                self.lasting.clone_from(table);
+                break;
+            }
+            assert!(
+                begin.elapsed() < LEASES_LIMIT,
+                "only {:?} were to stay, the members' leases are {tables:?}",
+                self.lasting
+            );
+            sleep(Duration::from_millis(50)).await;
+        }
+        self.slowest_end = self.slowest_end.max(begin.elapsed());
+    }
+
+    async fn lease_tables(&self) -> Vec<Option<BTreeSet<i64>>> {
+        let mut tables = Vec::new();
+        for channel in &self.channels {
+            let asked = timeout(
+                clients::ANSWER_LIMIT,
+                LeaseLeasesRequest {}.send(channel.clone()),
+            );
+            let table = asked.await.ok().and_then(Result::ok);
+            tables.push(table.map(|it| it.leases.iter().map(|lease| lease.id).collect()));
+        }
+        tables
+    }
+
     /// Writes until a write is answered; gives its revision. All that was answered before is at a lower one.
     async fn last_write(&self, operations: &mut Vec<Operation>) -> i64 {
         let begin = Instant::now();
@@ -242,6 +324,7 @@ impl Run {
             let request = Request::Alone(Op::Put {
                 key: "k/1".into(),
                 value: format!("end-{}-{attempt}", self.base).into(),
+                lease: 0,
             });
             let member = attempt % self.channels.len();
             let called = self.clock.elapsed().as_nanos() as u64;
@@ -295,13 +378,28 @@ impl Run {
             .unwrap_or_else(|wrong| panic!("the members tell no possible history: {wrong}"))
     }
 
-    fn judge(&mut self, operations: Vec<Operation>, streams: &[watched::Stream], truth: &Truth) {
+    fn judge(
+        &mut self,
+        operations: Vec<Operation>,
+        tenancies: &[Tenancy],
+        streams: &[watched::Stream],
+        truth: &Truth,
+    ) {
         let proven = linear::check(&operations, truth)
             .unwrap_or_else(|wrong| panic!("not linearizable: {wrong}"));
         self.proven.writes += proven.writes;
         self.proven.reads += proven.reads;
         self.proven.serializable_reads += proven.serializable_reads;
         self.proven.unknown_done += proven.unknown_done;
+        // An old leader of etcd's ends leases that a new one has kept alive.
+        if self.cluster.kind() == Kind::Keystead {
+            let kept = leases::check(tenancies, &proven.expired, &operations, truth)
+                .unwrap_or_else(|wrong| panic!("a lease was not kept: {wrong}"));
+            self.kept.leases += kept.leases;
+            self.kept.renewals += kept.renewals;
+            self.kept.expired += kept.expired;
+            self.kept.revoked += kept.revoked;
+        }
         self.open = proven
             .open
             .iter()
@@ -328,11 +426,10 @@ impl Run {
     }
 
     fn counts(&self) -> Vec<Count> {
-        let snapshots = self.cluster.members().iter().map(snapshots_taken);
         let mut counts = self.sights.counts();
         counts.extend(self.nemesis.counts());
+        counts.extend(logged(self.cluster.members()));
         counts.extend([
-            Count("snapshots taken", snapshots.sum()),
             Count("writes in their place", self.proven.writes),
             Count("reads in their place", self.proven.reads),
             Count(
@@ -343,6 +440,10 @@ impl Run {
             Count("watch streams", self.streams),
             Count("events told", self.told.events),
             Count("progress told", self.told.progress),
+            Count("leases", self.kept.leases),
+            Count("leases expired", self.kept.expired),
+            Count("leases revoked", self.kept.revoked),
+            Count("grants and keepalives in time", self.kept.renewals),
         ]);
         counts
     }

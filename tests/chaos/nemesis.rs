@@ -14,13 +14,22 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::sights::{Count, Sights};
+use super::sights::{Count, Sights, cut_and_gone_on};
 use crate::power::disk::LossyDirectory;
+
+/// The fewest members of which two may be missing.
+const FIVE: usize = 5;
 
 /// So many writes a killed member misses when it is to be left behind.
 const MISSED_WRITES: u64 = 250;
 /// And it is waited for no longer than this.
 const MISSING_LIMIT: Duration = Duration::from_secs(4);
+
+/// What of a snapshot comes through before it is cut: more than one message, which is 512 KiB, and less than was missed.
+const LEAST_RATION_BYTES: u64 = 540 << 10;
+const MORE_RATION_BYTES: u64 = 160 << 10;
+/// A snapshot that is to be cut is waited for no longer than this, and so is its rest.
+const CUT_LIMIT: Duration = Duration::from_secs(4);
 
 /// A change of the members may take so long when nothing else is wrong.
 const CHANGE_LIMIT: Duration = Duration::from_secs(90);
@@ -29,6 +38,8 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(90);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     KillOne,
+    /// Two at the same moment, of five: by a loss of power where disks can lose something.
+    KillTwo,
     KillAll,
     /// The power of one member goes, and with it what its disk was not told to keep.
     CutPower,
@@ -38,6 +49,8 @@ pub enum Fault {
     SlowDisk,
     /// Down for so long that it is left far behind.
     LeaveBehind,
+    /// The same, and the snapshot that it is sent then breaks off midway.
+    CutSnapshot,
     /// Asked to end, and started again.
     Restart,
     Pause,
@@ -61,7 +74,7 @@ pub enum Fault {
     Replace,
 }
 
-/// All of them but those of the disk, which need one that can lose something.
+/// All that can happen to three members of either program on any disk.
 const FAULTS: [Fault; 15] = [
     Fault::KillOne,
     Fault::KillAll,
@@ -89,7 +102,9 @@ pub struct Nemesis {
     files: Vec<keystead_tests::Sights>,
     /// What is still to come before each fault comes again.
     deck: Vec<Fault>,
+    members: usize,
     kills: u64,
+    pairs_killed: u64,
     power_cuts: u64,
     pauses: u64,
     partitions: u64,
@@ -98,14 +113,16 @@ pub struct Nemesis {
 }
 
 impl Nemesis {
-    /// For members that keep their data on these disks, or on others.
-    pub fn new(random: Random, disks: Vec<LossyDirectory>) -> Nemesis {
+    /// For so many members, that keep their data on these disks, or on others.
+    pub fn new(random: Random, members: usize, disks: Vec<LossyDirectory>) -> Nemesis {
         Nemesis {
             random,
+            members,
             disks,
             files: Vec::new(),
             deck: Vec::new(),
             kills: 0,
+            pairs_killed: 0,
             power_cuts: 0,
             pauses: 0,
             partitions: 0,
@@ -128,6 +145,9 @@ impl Nemesis {
             Count("leaders moved", self.transfers),
             Count("members replaced", self.replacements),
         ];
+        if self.members >= FIVE {
+            counts.push(Count("pairs killed at once", self.pairs_killed));
+        }
         if !self.disks.is_empty() {
             counts.push(Count("power cuts", self.power_cuts));
         }
@@ -148,7 +168,7 @@ impl Nemesis {
 
     /// Lets one fault happen, mends it and lets the cluster work for a moment. Gives the fault.
     pub async fn cycle(&mut self, cluster: &mut Cluster, sights: &Sights) -> Fault {
-        let fault = self.next_fault();
+        let fault = self.next_fault(cluster);
         let victim = self.victim(cluster, sights);
         match fault {
             Fault::KillOne => {
@@ -156,6 +176,7 @@ impl Nemesis {
                 self.hold().await;
                 cluster.member(victim).launch();
             }
+            Fault::KillTwo => self.kill_two(cluster, victim).await,
             Fault::KillAll | Fault::CutAllPower => {
                 self.end_all(cluster, fault == Fault::CutAllPower).await;
             }
@@ -165,7 +186,11 @@ impl Nemesis {
                 self.hold().await;
                 cluster.member(victim).launch();
             }
-            Fault::LeaveBehind => self.leave_behind(cluster, sights).await,
+            Fault::LeaveBehind => {
+                let member = self.leave_behind(cluster, sights).await;
+                cluster.member(member).launch();
+            }
+            Fault::CutSnapshot => self.cut_snapshot(cluster, sights).await,
             Fault::SlowDisk => {
                 let delay = Duration::from_millis(50 + self.random.below(500));
                 self.disks[victim].disk.slow_syncs(delay);
@@ -200,12 +225,18 @@ impl Nemesis {
         fault
     }
 
-    fn next_fault(&mut self) -> Fault {
+    fn next_fault(&mut self, cluster: &Cluster) -> Fault {
         if self.deck.is_empty() {
             self.deck = FAULTS.to_vec();
             if !self.disks.is_empty() {
                 self.deck
                     .extend([Fault::CutPower, Fault::CutAllPower, Fault::SlowDisk]);
+            }
+            if cluster.kind() == Kind::Keystead {
+                self.deck.push(Fault::CutSnapshot);
+            }
+            if self.members >= FIVE {
+                self.deck.push(Fault::KillTwo);
             }
         }
         let chosen = self.random.below(self.deck.len() as u64) as usize;
@@ -242,6 +273,24 @@ impl Nemesis {
         block_in_place(|| self.disks[member].cut(seed));
     }
 
+    async fn kill_two(&mut self, cluster: &mut Cluster, victim: usize) {
+        self.pairs_killed += 1;
+        let step = 1 + self.random.below(cluster.size() as u64 - 1) as usize;
+        let both = [victim, (victim + step) % cluster.size()];
+        for member in both {
+            self.kill(cluster, member);
+        }
+        if !self.disks.is_empty() {
+            for member in both {
+                self.cut_power(member);
+            }
+        }
+        self.hold().await;
+        for member in both {
+            cluster.member(member).launch();
+        }
+    }
+
     async fn end_all(&mut self, cluster: &mut Cluster, by_power: bool) {
         for member in 0..cluster.size() {
             self.kill(cluster, member);
@@ -266,14 +315,36 @@ impl Nemesis {
         }
     }
 
-    async fn leave_behind(&mut self, cluster: &mut Cluster, sights: &Sights) {
+    /// Gives the member, which is dead still.
+    async fn leave_behind(&mut self, cluster: &mut Cluster, sights: &Sights) -> usize {
         let member = self.follower(cluster, sights);
         self.kill(cluster, member);
         let (begin, enough) = (Instant::now(), sights.writes() + MISSED_WRITES);
         while sights.writes() < enough && begin.elapsed() < MISSING_LIMIT {
             sleep(Duration::from_millis(10)).await;
         }
+        member
+    }
+
+    async fn cut_snapshot(&mut self, cluster: &mut Cluster, sights: &Sights) {
+        let member = self.leave_behind(cluster, sights).await;
+        let ration = LEAST_RATION_BYTES + self.random.below(MORE_RATION_BYTES);
+        for other in (0..cluster.size()).filter(|other| *other != member) {
+            cluster.network().set(other, member, Link::Ration(ration));
+        }
+        let (cut_before, gone_on_before) = cut_and_gone_on(cluster.member(member));
         cluster.member(member).launch();
+        let begin = Instant::now();
+        while begin.elapsed() < CUT_LIMIT {
+            let (cut, gone_on) = cut_and_gone_on(cluster.member(member));
+            if cut > cut_before {
+                cluster.network().heal();
+            }
+            if gone_on > gone_on_before {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn partition(&mut self, cluster: &Cluster, fault: Fault, victim: usize) {

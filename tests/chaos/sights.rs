@@ -24,6 +24,8 @@ pub struct Sights {
     terms: Mutex<BTreeMap<u64, usize>>,
     writes: AtomicU64,
     writes_through_followers: AtomicU64,
+    keepalives: AtomicU64,
+    keepalives_through_followers: AtomicU64,
     streams_ended: AtomicU64,
     streams_without_leader: AtomicU64,
 }
@@ -36,6 +38,8 @@ impl Sights {
             terms: Mutex::default(),
             writes: AtomicU64::new(0),
             writes_through_followers: AtomicU64::new(0),
+            keepalives: AtomicU64::new(0),
+            keepalives_through_followers: AtomicU64::new(0),
             streams_ended: AtomicU64::new(0),
             streams_without_leader: AtomicU64::new(0),
         })
@@ -43,11 +47,20 @@ impl Sights {
 
     /// A write was answered by this member.
     pub fn saw_write(&self, member: usize) {
-        let leader = self.leader.load(Relaxed);
-        let through_follower = leader != NOBODY && leader != member;
         self.writes.fetch_add(1, Relaxed);
         self.writes_through_followers
-            .fetch_add(through_follower.into(), Relaxed);
+            .fetch_add(self.is_follower(member).into(), Relaxed);
+    }
+
+    /// A keepalive was answered by this member.
+    pub fn saw_keepalive(&self, member: usize) {
+        self.keepalives.fetch_add(1, Relaxed);
+        self.keepalives_through_followers
+            .fetch_add(self.is_follower(member).into(), Relaxed);
+    }
+
+    fn is_follower(&self, member: usize) -> bool {
+        self.leader().is_some_and(|leader| leader != member)
     }
 
     /// A watch stream was ended by its member.
@@ -101,13 +114,21 @@ impl Sights {
     /// Everything that was counted, by name.
     pub fn counts(&self) -> Vec<Count> {
         let terms = self.terms.lock().expect("nobody panics with it");
+        let leaders: Vec<usize> = terms.values().copied().collect();
+        let changes = leaders.windows(2).filter(|it| it[0] != it[1]).count();
         vec![
             Count("answered writes", self.writes()),
             Count(
                 "of them through followers",
                 self.writes_through_followers.load(Relaxed),
             ),
+            Count("answered keepalives", self.keepalives.load(Relaxed)),
+            Count(
+                "of these through followers",
+                self.keepalives_through_followers.load(Relaxed),
+            ),
             Count("terms with a leader", terms.len() as u64),
+            Count("leaders changed", changes as u64),
             Count(
                 "watch streams ended by members",
                 self.streams_ended.load(Relaxed),
@@ -130,11 +151,65 @@ impl fmt::Debug for Count {
     }
 }
 
-/// How often a member has been sent a snapshot by another, by its log.
-pub fn snapshots_taken(server: &Server) -> u64 {
-    let line = match server.kind() {
-        Kind::Etcd => "applied snapshot",
-        Kind::Keystead => "taking a snapshot",
+/// What a member's log tells of its own work, in lines that begin so. Fields are told where they are not 0.
+struct Line(&'static str, &'static str, Option<&'static str>);
+
+const KEYSTEAD_LINES: [Line; 4] = [
+    Line(
+        "conflicting tails given up",
+        "gave up entries that the leader does not have",
+        None,
+    ),
+    Line(
+        "snapshots installed",
+        "a snapshot is in the store's place",
+        None,
+    ),
+    Line("snapshots cut midway", "a snapshot was cut", Some("next")),
+    Line(
+        "cut snapshots gone on with",
+        "taking a snapshot",
+        Some("from"),
+    ),
+];
+
+const ETCD_LINES: [Line; 1] = [Line("snapshots installed", "applied snapshot", None)];
+
+/// How often each of these things happened at all members together, by their logs.
+pub fn logged(members: &[Server]) -> Vec<Count> {
+    let kind = members.first().map_or(Kind::Keystead, Server::kind);
+    let lines = match kind {
+        Kind::Keystead => &KEYSTEAD_LINES[..],
+        Kind::Etcd => &ETCD_LINES[..],
     };
-    server.log().matches(line).count() as u64
+    let logs: Vec<String> = members.iter().map(Server::log).collect();
+    let count = |line: &Line| logs.iter().map(|log| line.occurs(log)).sum();
+    lines.iter().map(|it| Count(it.0, count(it))).collect()
+}
+
+/// How often this member received a part of a snapshot whose rest did not come, and how often it went on with one.
+pub fn cut_and_gone_on(member: &Server) -> (u64, u64) {
+    let log = member.log();
+    (
+        KEYSTEAD_LINES[2].occurs(&log),
+        KEYSTEAD_LINES[3].occurs(&log),
+    )
+}
+
+impl Line {
+    fn occurs(&self, log: &str) -> u64 {
+        let lines = log.lines().filter(|line| line.contains(self.1));
+        let told = lines.filter(|line| {
+            self.2
+                .is_none_or(|field| number(line, field).is_some_and(|it| it != 0))
+        });
+        told.count() as u64
+    }
+}
+
+/// The number in a field of a line of the log.
+fn number(line: &str, field: &str) -> Option<u64> {
+    let (_, rest) = line.split_once(&format!("\"{field}\":"))?;
+    let digits = rest.split(|it: char| !it.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }

@@ -199,6 +199,7 @@ mod tests {
         let put = |key: &str, value: &str| Op::Put {
             key: key.to_owned().into(),
             value: value.to_owned().into(),
+            lease: 0,
         };
         let all_gone = Op::Delete {
             key: "a".into(),

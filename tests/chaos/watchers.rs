@@ -80,10 +80,11 @@ fn asked(number: usize, base: i64, random: &mut Random) -> WatchCreateRequest {
         6 | 7 => vec![FilterType::Noput.into()],
         _ => vec![FilterType::Nodelete.into()],
     };
-    let (key, range_end) = if number.is_multiple_of(3) {
-        ("k/1", "")
-    } else {
-        ("k/", "k0")
+    let (key, range_end) = match number {
+        0 | 3 | 6 => ("k/1", ""),
+        // What hangs on leases.
+        4 => ("l/", "l0"),
+        _ => ("k/", "k0"),
     };
     WatchCreateRequest {
         key: key.into(),

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod dialer;
+mod keep_alive;
 mod network;
 mod random;
 mod server;
@@ -12,6 +13,7 @@ mod unary;
 mod watch;
 
 pub use cluster::Cluster;
+pub use keep_alive::keep_alive;
 pub use network::{Link, Network};
 pub use random::Random;
 pub use server::{Kind, Server, oracle};

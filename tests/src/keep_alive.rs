@@ -1,0 +1,21 @@
+//! One keepalive of a lease.
+
+use futures::StreamExt;
+use keystead_proto::etcdserverpb::LeaseKeepAliveRequest;
+use keystead_proto::etcdserverpb::lease_client::LeaseClient;
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Keeps a lease alive once, by a stream of its own. Gives the TTL that is answered, in seconds: 0 when there is no such lease.
+pub async fn keep_alive(channel: Channel, lease: i64) -> Result<i64, Status> {
+    let once = futures::stream::iter([LeaseKeepAliveRequest { id: lease }]);
+    let once = once.chain(futures::stream::pending());
+    let mut answers = LeaseClient::new(channel)
+        .lease_keep_alive(once)
+        .await?
+        .into_inner();
+    let answer = answers.message().await?;
+    answer
+        .map(|it| it.ttl)
+        .ok_or_else(|| Status::unavailable("the stream ended"))
+}
