@@ -1,5 +1,7 @@
 //! A cluster as an operator sees it: formed from flags, asked with genuine etcdctl, and without its leader.
 
+mod learner;
+
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -38,14 +38,30 @@ impl Cluster {
 
     /// The same without starting a member.
     pub async fn prepare(kind: Kind, members: usize, arguments: &[&str]) -> Option<Cluster> {
+        Cluster::prepare_with_spares(kind, members, 0, arguments).await
+    }
+
+    /// The same with so many more, which are no members yet: whoever adds one and starts it has a member that knows all
+    /// before it.
+    pub async fn prepare_with_spares(
+        kind: Kind,
+        founders: usize,
+        spares: usize,
+        arguments: &[&str],
+    ) -> Option<Cluster> {
+        let members = founders + spares;
         let relays = Network::addresses(members);
         let peers: Vec<SocketAddr> = (0..members).map(|_| free_address()).collect();
         let listed: Vec<String> = (0..members)
             .map(|member| format!("{}=http://{}", name(member), relays[member]))
             .collect();
-        let mut all = vec!["--initial-cluster".to_owned(), listed.join(",")];
-        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let server = |member: usize| {
+            let known = founders.max(member + 1);
+            let mut all = vec!["--initial-cluster".to_owned(), listed[..known].join(",")];
+            all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+            if member >= founders {
+                all.extend(["--initial-cluster-state", "existing"].map(str::to_owned));
+            }
             let url = format!("http://{}", relays[member]);
             Server::member(kind, &name(member), peers[member], &url, &all)
         };
@@ -64,7 +80,7 @@ impl Cluster {
         self.kind
     }
 
-    /// How many members it was made with.
+    /// How many members it was made with, spares among them.
     pub fn size(&self) -> usize {
         self.members.len()
     }
