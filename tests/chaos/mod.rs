@@ -54,7 +54,7 @@ const EPOCH_CYCLES: u64 = 15;
 const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
 
 /// And ends every lease that nobody keeps alive any more within this: the longest TTL is 3 s.
-const LEASES_LIMIT: Duration = Duration::from_secs(30);
+const LEASES_LIMIT: Duration = Duration::from_secs(60);
 
 /// Elections within a cycle, and changes of members while not all is well.
 const TIMING: [&str; 5] = [
