@@ -8,7 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.request
+
+import keystead
 
 REPOSITORY = pathlib.Path(__file__).parents[3]
 ETCD = REPOSITORY / "tests/oracle/bin/etcd"
@@ -57,9 +58,9 @@ class Member:
     def _serves(self):
         assert self.process.poll() is None, pathlib.Path(f"{self.directory}/log").read_text()
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=10) as answer:
-                return answer.status == 200
-        except OSError:
+            with keystead.Client(self.url) as client:
+                return client.get("ready") is None
+        except keystead.KeysteadError:
             return False
 
     def kill(self):

@@ -43,7 +43,7 @@ def test_a_session_keeps_what_is_attached_to_it(face, client):
 
 
 def test_a_session_that_somebody_revokes_is_told(face, client, other):
-    with pytest.raises(keystead.SessionLost), face.entered(client.session(10)) as session:
+    with pytest.raises(keystead.SessionLost), face.entered(client.session(3)) as session:
         other._run(other._native.revoke(session.lease))
         assert face.do(session.lost(timeout=60)) in ("revoked", "expired", "forgotten")
 
@@ -127,12 +127,12 @@ def test_what_the_body_raises_goes_before_what_becomes_of_the_lock(face, client,
 async def test_a_body_is_cancelled_when_its_lock_is_lost(member, prefix, other):
     async with keystead.AsyncClient(member.url, namespace=prefix) as client:
         with pytest.raises(keystead.LockLost):
-            async with client.lock("x") as guard:
+            async with client.lock("x", ttl=3) as guard:
                 other._run(other._native.revoke(guard.lease))
                 await asyncio.sleep(60)
         assert asyncio.current_task().cancelling() == 0
         with pytest.raises(keystead.SessionLost):
-            async with client.session(10) as session:
+            async with client.session(3) as session:
                 other._run(other._native.revoke(session.lease))
                 await asyncio.sleep(60)
         # Given up by the body itself it is no loss.
@@ -283,7 +283,7 @@ def test_a_leadership_is_guarded_like_a_lock(face, client, other):
 
 def test_a_candidate_whose_lease_ends_never_leads(face, client, other):
     with other.lock("x"):
-        session = face.do(client.session(10))
+        session = face.do(client.session(3))
         lock = client.lock("x", session=session, timeout=60)
         if face.name == "sync":
             failures = []

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal, SupportsIndex, final, overload
 
+@final
 class Call:
     """A call, not begun."""
 
