@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use keystead_mvcc::{self as mvcc, CompactStep, Copied, FlushError, Import, Imported};
+use keystead_seeded::{Bug, planted};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -342,11 +343,12 @@ impl Task {
     }
 
     fn flush_what_is_synced(&mut self) -> io::Result<()> {
-        let bound = self
-            .surroundings
-            .standing
-            .applied()
-            .min((self.surroundings.synced)());
+        let applied = self.surroundings.standing.applied();
+        let bound = if planted(Bug::FlushUnsynced) {
+            applied
+        } else {
+            applied.min((self.surroundings.synced)())
+        };
         if (self.surroundings.log_wants_space)() {
             self.space.ran_out(&mut self.flusher);
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keystead_proto::internal::{Origin, Record};
+use keystead_seeded::{Bug, planted};
 use keystead_state::Refusal;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -154,7 +155,8 @@ impl Queue {
         if self.in_flight.load(Ordering::SeqCst) {
             return None;
         }
-        let batches = self.take_batches(|bound| bound.is_none_or(|bound| bound == term))?;
+        let meant = |bound: Option<u64>| bound.is_none_or(|bound| bound == term);
+        let batches = self.take_batches(|it| meant(it) || planted(Bug::RevokeInAnyTerm))?;
         self.in_flight.store(true, Ordering::SeqCst);
         let mut gathered = Gathered::since(oldest(&batches));
         batches.into_iter().for_each(|batch| gathered.add(batch));
@@ -456,6 +458,23 @@ mod tests {
         assert_eq!(sizes(&queue), None);
         drop(copy);
         assert_eq!(sizes(&queue), Some(vec![2]));
+    }
+
+    #[test]
+    fn what_the_leader_of_a_term_decided_is_proposed_in_that_term_or_refused() {
+        for (term, refused) in [(3, false), (4, true)] {
+            let queue = Queue::new(Duration::from_secs(1));
+            let told = Arc::new(Told::default());
+            let sink: Arc<dyn ReplySink> = told.clone();
+            queue.push_bound(&sink, vec![(7, record(1))], 3, u64::MAX);
+            assert_eq!(queue.take(term).is_none(), refused, "term {term}");
+            let refusals = if refused {
+                vec![(7, Err(Refusal::NoLeader))]
+            } else {
+                vec![]
+            };
+            assert_eq!(*told.0.lock(), refusals, "term {term}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Creating and cancelling watchers: ids, start revisions, and the refusals with etcd's texts.
 
+use keystead_seeded::{Bug, planted};
+
 use super::history::History;
 use super::hub::{Core, Watcher};
 use super::message::Head;
@@ -80,6 +82,8 @@ impl<H: History> Core<H> {
         let id = self.choose_id(stream, create.watch_id)?;
         let cursor = if start == 0 {
             self.published + 1
+        } else if planted(Bug::RepeatOnResume) {
+            start - 1
         } else {
             start
         };

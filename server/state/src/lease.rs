@@ -11,12 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use keystead_mvcc::{Meta, Read, Store, Writer};
 use keystead_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
 };
+use keystead_seeded::{Bug, planted};
 use parking_lot::RwLock;
 
 use crate::apply::header;
@@ -204,6 +206,12 @@ pub(crate) fn revoke(
     writer.set(LEASE, &request.id.to_be_bytes(), None);
     let mut txn = writer.begin();
     let mut keys = lessor.keys_after(request.id, None);
+    if planted(Bug::RemoveInOwnOrder) {
+        static TURNED: AtomicBool = AtomicBool::new(false);
+        if TURNED.fetch_xor(true, Ordering::Relaxed) {
+            keys.reverse();
+        }
+    }
     while let Some(last) = keys.last() {
         for key in &keys {
             txn.delete_range(key, b"", &mut |_, _| ());

@@ -35,6 +35,18 @@ pub enum Bug {
     RevokeAsFollower,
     /// A new leader ends leases by deadlines that it never heard renewed.
     KeepOldDeadlines,
+    /// A vote counts as saved before it is on the disk.
+    SkipVoteSync,
+    /// The store is flushed up to what was applied, past what the log has on disk.
+    FlushUnsynced,
+    /// A snapshot is installed without a look at whether it is the one that was promised.
+    TakeAnySnapshot,
+    /// What a leader decided is proposed in a later term of its own, too.
+    RevokeInAnyTerm,
+    /// The end of a lease removes its keys in an order that other members do not share.
+    RemoveInOwnOrder,
+    /// A watch that goes on from a revision is told the one before, too.
+    RepeatOnResume,
     /// The client's watch goes on from the revision at which a server said that it was created.
     ResumeFromCreated,
     /// The client hands out what has come of a revision whose rest is on its way.
@@ -61,7 +73,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 30] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -75,6 +87,12 @@ impl Bug {
         Bug::DropCompactionTombstone,
         Bug::RevokeAsFollower,
         Bug::KeepOldDeadlines,
+        Bug::SkipVoteSync,
+        Bug::FlushUnsynced,
+        Bug::TakeAnySnapshot,
+        Bug::RevokeInAnyTerm,
+        Bug::RemoveInOwnOrder,
+        Bug::RepeatOnResume,
         Bug::ResumeFromCreated,
         Bug::SplitRevision,
         Bug::DeadlineFromReceipt,
@@ -104,6 +122,12 @@ impl Bug {
             Bug::DropCompactionTombstone => "drop_compaction_tombstone",
             Bug::RevokeAsFollower => "revoke_as_follower",
             Bug::KeepOldDeadlines => "keep_old_deadlines",
+            Bug::SkipVoteSync => "skip_vote_sync",
+            Bug::FlushUnsynced => "flush_unsynced",
+            Bug::TakeAnySnapshot => "take_any_snapshot",
+            Bug::RevokeInAnyTerm => "revoke_in_any_term",
+            Bug::RemoveInOwnOrder => "remove_in_own_order",
+            Bug::RepeatOnResume => "repeat_on_resume",
             Bug::ResumeFromCreated => "resume_from_created",
             Bug::SplitRevision => "split_revision",
             Bug::DeadlineFromReceipt => "deadline_from_receipt",

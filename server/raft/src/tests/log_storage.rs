@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use openraft::storage::{IOFlushed, RaftLogStorage as _};
+use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 use openraft::type_config::TypeConfigExt as _;
 use parking_lot::{Condvar, Mutex};
 
 use crate::installing::Installing;
 use crate::log_storage::LogStorage;
 use crate::standing::Standing;
-use crate::type_config::{Entry, LogId, Payload, TypeConfig};
+use crate::type_config::{Entry, LogId, Payload, TypeConfig, Vote};
 use crate::wal::{Disk, File, Files, Options, Wal};
 
 /// Syncs wait while it is shut.
@@ -157,6 +157,20 @@ fn the_core_hears_of_an_entry_when_it_is_synced_and_not_before() {
     assert!(early.is_none(), "told before the sync: {early:?}");
     assert!(wait(durable).unwrap().is_ok());
     assert_eq!(wal.synced_index(), Some(0));
+}
+
+#[test]
+fn a_vote_is_saved_when_it_is_synced_and_not_before() {
+    let tmp = tempfile::tempdir().unwrap();
+    let Gated { gate, mut log, .. } = gated_log(tmp.path());
+    let vote = Vote::new(7, super::ME.member_id);
+    let mut saving = Box::pin(log.save_vote(&vote));
+    let early = saving.as_mut().now_or_never();
+    gate.open();
+    assert!(early.is_none(), "told before the sync: {early:?}");
+    wait(saving).unwrap();
+    let mut reader = wait(log.get_log_reader());
+    assert_eq!(wait(reader.read_vote()).unwrap(), Some(vote));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The state machine without a core: what stops it, and snapshots that carry keys.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::stream;
 use keystead_mvcc::KeyValueRef;
@@ -9,7 +11,7 @@ use openraft::RaftSnapshotBuilder as _;
 use openraft::storage::RaftStateMachine as _;
 use prost::Message as _;
 
-use super::storage_suite::alone;
+use super::storage_suite::{alone, alone_with};
 use super::{dump, put};
 use crate::machine::Machine;
 use crate::stored;
@@ -111,6 +113,17 @@ async fn a_snapshot_brings_everything_over_and_what_was_there_is_gone() {
     }
     let hash = |reader: &keystead_state::Reader| reader.store().hash_kv(0).unwrap();
     assert_eq!(hash(&target.reader), hash(&source.reader));
+}
+
+#[tokio::test]
+async fn a_flush_goes_as_far_as_the_log_is_on_the_disk_and_no_further() {
+    let (guard, _log, mut machine) = alone_with(Arc::new(|| 2));
+    for index in 0..5 {
+        let put = command(vec![put(&format!("k{index}"), "v")]);
+        apply(&mut machine, entry(index, put)).await.unwrap();
+    }
+    let flushed = guard.flushing.handle.flush().await.unwrap();
+    assert_eq!(flushed.last, Some(LogId::new_term_index(1, 1)));
 }
 
 #[tokio::test]

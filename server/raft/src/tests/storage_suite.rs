@@ -32,6 +32,12 @@ pub(super) struct Guard {
 
 /// A log and a state machine on a directory of their own, without a core. Flushes when told.
 pub(super) fn alone() -> (Guard, LogStorage, Machine) {
+    // What is applied here was never appended.
+    alone_with(Arc::new(|| u64::MAX))
+}
+
+/// The same, with a log that says that so much of it is on its disk.
+pub(super) fn alone_with(synced: flusher::Synced) -> (Guard, LogStorage, Machine) {
     let dir = tempfile::tempdir().unwrap();
     let config = crate::Config {
         flush_interval: Duration::from_secs(3600),
@@ -49,8 +55,7 @@ pub(super) fn alone() -> (Guard, LogStorage, Machine) {
     let surroundings = Surroundings {
         standing: standing.clone(),
         store: parts.store.clone(),
-        // What is applied here was never appended.
-        synced: Arc::new(|| u64::MAX),
+        synced,
         log_bytes: Arc::new(|| 0),
         long_before: 0,
         log_wants_space: Arc::new(|| false),
