@@ -5,6 +5,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use keystead_client as client;
+use keystead_seeded::{Bug, planted};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
@@ -63,8 +64,51 @@ impl<T> Mine<T> {
 
 impl<T> Drop for Mine<T> {
     fn drop(&mut self) {
-        if !self.is_here() {
+        if !self.is_here() && !planted(Bug::DropInChild) {
             std::mem::forget(self.value.take());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    struct Tells(Arc<AtomicBool>);
+
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_child_neither_sees_nor_drops_what_is_its_parents() {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let mine = Mine::new(Tells(dropped.clone()));
+        // SAFETY: the child looks at its memory and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let seen = mine.get().is_some();
+            drop(mine);
+            let status = i32::from(seen) + 2 * i32::from(dropped.load(Ordering::Relaxed));
+            // SAFETY: nothing of the parent's is run at such an exit.
+            unsafe { libc::_exit(status) };
+        }
+        let mut status = 0;
+        // SAFETY: the child is ours, and `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status), "the child ended with {status}");
+        assert_eq!(
+            libc::WEXITSTATUS(status),
+            0,
+            "1: it was seen, 2: it was dropped"
+        );
+        assert!(mine.get().is_some());
+        drop(mine);
+        assert!(dropped.load(Ordering::Relaxed));
     }
 }

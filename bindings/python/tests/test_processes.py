@@ -127,6 +127,70 @@ def test_a_pool_of_forked_workers_counts_right(keystead_member, prefix):
     assert told == ["40"]
 
 
+def test_forks_beside_busy_threads_harm_nobody(keystead_member, prefix):
+    """Whatever the other threads and the I/O thread are in the middle of when the process forks."""
+    told = run(
+        """
+        import os, sys, threading, keystead
+        client = keystead.Client(sys.argv[1], namespace=sys.argv[2])
+        client.put("k", "v")
+        stop = threading.Event()
+
+        def work():
+            while not stop.is_set():
+                assert client.get("k").value == b"v"
+                with client.watch("k"):
+                    pass
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(40):
+            child = os.fork()
+            if child == 0:
+                client.put(f"child/{number}", "v")
+                os._exit(0 if client.get("k").value == b"v" else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        stop.set()
+        for thread in threads:
+            thread.join()
+        print(len(client.range(prefix="child/")))
+        """,
+        keystead_member.url,
+        prefix,
+    )
+    assert told == ["40"]
+
+
+def test_a_child_does_not_keep_its_parents_connections(keystead_member, prefix):
+    """The server sees the parent's end although a child of it lives."""
+    told = run(
+        """
+        import os, stat, sys, keystead
+        client = keystead.Client(sys.argv[1], namespace=sys.argv[2])
+        client.get("k")
+
+        def sockets():
+            found = 0
+            for name in os.listdir("/proc/self/fd"):
+                try:
+                    found += stat.S_ISSOCK(os.fstat(int(name)).st_mode)
+                except OSError:
+                    pass
+            return found
+
+        before = sockets()
+        child = os.fork()
+        if child == 0:
+            os._exit(sockets())
+        print(before > 0, before - os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) > 0, client.get("k"))
+        """,
+        keystead_member.url,
+        prefix,
+    )
+    assert told == ["True", "True", "None"]
+
+
 def test_a_spawned_worker_works(keystead_member, prefix, tmp_path):
     (tmp_path / "spawned.py").write_text(
         textwrap.dedent("""
@@ -391,7 +455,8 @@ def leftovers(rounds, member, prefix):
 
 
 def test_nothing_is_left_behind(keystead_member, prefix):
-    rounds = 100_000 if os.environ.get("KEYSTEAD_TEST_LONG") else 300
+    # A round opens and closes ten things.
+    rounds = 10_000 if os.environ.get("KEYSTEAD_TEST_LONG") else 300
     threads, descriptors, leases, kilobytes = leftovers(rounds, keystead_member, prefix)
     # Leases of forgotten locks are given back in the background, those of sessions before.
     assert threads <= 0 and descriptors <= 0 and leases <= 1

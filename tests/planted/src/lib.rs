@@ -69,11 +69,13 @@ pub enum Bug {
     ReadBehindStore,
     /// Who wants to know how far the store is takes the answer to a question that was asked before.
     ShareOlderWord,
+    /// A forked child drops what its parent made.
+    DropInChild,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 30] = [
+    pub const ALL: [Bug; 31] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -104,6 +106,7 @@ impl Bug {
         Bug::AnotherSlot,
         Bug::ReadBehindStore,
         Bug::ShareOlderWord,
+        Bug::DropInChild,
     ];
 
     /// The bug's name in the environment variable.
@@ -139,6 +142,7 @@ impl Bug {
             Bug::AnotherSlot => "another_slot",
             Bug::ReadBehindStore => "read_behind_store",
             Bug::ShareOlderWord => "share_older_word",
+            Bug::DropInChild => "drop_in_child",
         }
     }
 }
