@@ -38,7 +38,8 @@ def test_many_calls_fly_at_once_by_one_descriptor(runner, keystead_member, prefi
             assert [None if kv is None else int(kv.value) for kv in found] == [*range(100), *[None] * 900]
             # The other face, on threads, has its own way.
             assert await asyncio.to_thread(client.sync.get, "k/7") is not None
-            assert descriptors() == before
+            # Those of earlier loops may go meanwhile.
+            assert descriptors() <= before
 
     runner.run(fly())
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 from servers import until
@@ -27,10 +26,16 @@ def test_a_lease_ends_by_itself(face, client):
 
 
 def test_a_session_keeps_what_is_attached_to_it(face, client):
-    with face.entered(client.session("2s")) as session:
+    with face.entered(client.session("6s")) as session:
         face.do(session.put("worker", "here"))
-        assert session.ttl == 2 and session.remaining > 0 and session.state == ("active", None)
-        time.sleep(3)
+        assert session.ttl == 6 and session.remaining > 0 and session.state == ("active", None)
+        remaining = [session.remaining]
+
+        def renewed():
+            remaining.append(session.remaining)
+            return remaining[-1] > remaining[-2]
+
+        until(renewed, "renewal")
         assert face.do(client.get("worker")).lease == session.lease
         assert session.state.loss is None
         with pytest.raises(keystead.DeadlineExceeded):

@@ -319,8 +319,8 @@ def test_an_interrupt_ends_a_call_that_blocks(keystead_member, prefix, call):
             raise KeyboardInterrupt
 
         signal.signal(signal.SIGINT, interrupt)
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             {call}
         except KeyboardInterrupt:
             print("interrupted", time.monotonic() - sent[0], flush=True)
