@@ -30,7 +30,7 @@ pub struct Config {
     pub max_learners: usize,
     /// How often a leader tells its followers that it is alive.
     pub heartbeat: Duration,
-    /// After this much silence a follower asks for an election: at a random point between 1.25 and 1.4 of it.
+    /// After this much silence a follower asks for an election: at a random point between 1.1 and 1.3 of it.
     pub election_timeout: Duration,
     /// Limits of the replicated state, the same on every member.
     pub limits: Limits,

@@ -177,9 +177,9 @@ fn raft_config(config: &Config) -> Arc<RaftConfig> {
         cluster_name: format!("{:016x}", config.identity.cluster_id),
         heartbeat_interval: config.heartbeat.as_millis() as u64,
         // openraft campaigns when its lease, which is as long as the longest, and then a random one have passed since the
-        // leader's last word: after 1.25 to 1.4 of the timeout. A vote that is not there in the shortest is not waited for.
-        election_timeout_min: election_ms * 55 / 100,
-        election_timeout_max: election_ms * 70 / 100,
+        // leader's last word: after 1.1 to 1.3 of the timeout. A vote that is not there in the shortest is not waited for.
+        election_timeout_min: election_ms * 45 / 100,
+        election_timeout_max: election_ms * 65 / 100,
         // The store is the snapshot, and what to purge is chosen by bytes.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,

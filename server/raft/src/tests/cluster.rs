@@ -309,7 +309,7 @@ fn a_member_that_lacks_what_the_log_gave_up_gets_the_store_and_then_the_log() {
 
 #[test]
 fn a_tail_that_no_majority_had_gives_way_to_what_one_has() {
-    // A leader that lost its majority still takes what comes within 0.7 of this.
+    // A leader that lost its majority still takes what comes within 0.65 of this.
     let mut cluster = Cluster::started_with(3, |config| {
         config.election_timeout = 2 * ELECTION;
         config.heartbeat = ELECTION / 10;
