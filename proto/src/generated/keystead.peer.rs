@@ -62,7 +62,7 @@ pub struct Ask {
     /// The answer has the same. Asks of one log session share it.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "ask::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "ask::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub what: ::core::option::Option<ask::What>,
 }
 /// Nested message and enum types in `Ask`.
@@ -80,7 +80,7 @@ pub mod ask {
         Ping(super::Nothing),
         /// Up to where must be applied what a read that begins now is to see?
         #[prost(message, tag = "6")]
-        ReadIndex(super::Nothing),
+        ReadIndex(super::ReadIndex),
         #[prost(message, tag = "7")]
         Forward(super::Forward),
         /// What the layers above ask of each other; they know what it means.
@@ -92,13 +92,16 @@ pub mod ask {
         SnapshotRows(super::SnapshotRows),
         #[prost(message, tag = "11")]
         SnapshotEnd(super::SnapshotEnd),
+        /// By a leader: is this the vote of who is asked?
+        #[prost(message, tag = "12")]
+        Backing(super::Vote),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Answer {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "answer::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "answer::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub what: ::core::option::Option<answer::What>,
 }
 /// Nested message and enum types in `Answer`.
@@ -129,10 +132,19 @@ pub mod answer {
         /// The receiver's vote, with the snapshot in its place; or a higher one, with nothing done.
         #[prost(message, tag = "11")]
         SnapshotInstalled(super::Vote),
+        /// It is.
+        #[prost(message, tag = "12")]
+        Backed(super::Nothing),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Nothing {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadIndex {
+    /// The speaker's own: where it is the leader's, no heartbeat is needed to prove to the speaker that it leads.
+    #[prost(message, optional, tag = "1")]
+    pub vote: ::core::option::Option<Vote>,
+}
 /// AppendEntries: a heartbeat, where it has no entries.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Append {

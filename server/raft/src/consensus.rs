@@ -43,7 +43,7 @@ pub struct Consensus(pub(crate) Arc<Member>);
 pub(crate) struct Member {
     queue: Arc<Queue>,
     standing: Arc<Standing>,
-    raft: Raft,
+    pub(crate) raft: Raft,
     pub(crate) reads: Reads,
     flusher: flusher::Handle,
     pub(crate) wal: Arc<Wal>,
@@ -55,7 +55,7 @@ pub(crate) struct Member {
     leader_lost: Duration,
     election_timeout: Duration,
     member_id: u64,
-    peers: Peers,
+    pub(crate) peers: Peers,
     core: Mutex<Option<(oneshot::Sender<Stop>, thread::JoinHandle<()>)>>,
     /// Locked as long as anything of the member lives.
     _data_dir: DataDir,

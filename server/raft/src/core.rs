@@ -142,6 +142,9 @@ impl Core {
             peers: peers.clone(),
             leading: leading.clone(),
             standing: self.standing.clone(),
+            me: id,
+            first_backer: Arc::default(),
+            heartbeat: self.config.heartbeat,
             deadline: self.config.proposal_deadline(),
             patience: self.config.election_timeout,
         }));

@@ -12,6 +12,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod backing;
 mod ballast;
 mod blocking;
 mod bootstrap;

@@ -1,15 +1,19 @@
-//! Linearizable reads where this member is not the only voter: one round of heartbeats answers everyone who asked
-//! before it began. Who asks while a round is under way waits for the next.
+//! Linearizable reads where this member is not the only voter: one round answers everyone who asked before it began. Who asks while a
+//! round is under way waits for the next.
 //!
-//! The leader gives the round; another member asks it for one, and then waits until it has applied as much. While there is
-//! no leader, everyone waits.
+//! In a round the leader asks as many members as it takes whether they back it still, and where one does not answer in time, has openraft send heartbeats
+//! to all. Another member asks the leader up to where to apply, and backs it by that: among three members nobody else
+//! is asked. While there is no leader, everyone waits.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use keystead_proto::peer::{Nothing, answer, ask};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use keystead_proto::peer::{ReadIndex, answer, ask};
 use keystead_state::Refusal;
 use openraft::ReadPolicy;
 use openraft::errors::RaftError;
@@ -17,8 +21,9 @@ use openraft::raft::linearizable_read::LinearizerOption;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::backing::Backed;
 use crate::leadership::{Leader, Leading};
-use crate::peers::Peers;
+use crate::peers::{Peers, translate};
 use crate::standing::{Position, Standing, position_after};
 use crate::type_config::Raft;
 
@@ -76,6 +81,12 @@ pub(crate) struct Ways {
     pub(crate) peers: Peers,
     pub(crate) leading: watch::Receiver<Leading>,
     pub(crate) standing: Arc<Standing>,
+    /// This member.
+    pub(crate) me: u64,
+    /// Which of the others is asked first whether it backs this member: one that answered, as far as is known.
+    pub(crate) first_backer: Arc<AtomicUsize>,
+    /// How long their answers are waited for.
+    pub(crate) heartbeat: Duration,
     /// A read that waited longer is refused.
     pub(crate) deadline: Duration,
     /// How long the leader waits for a quorum in one round.
@@ -200,22 +211,66 @@ impl Ask {
 impl Ways {
     /// Begins a round with whoever leads.
     fn round(&self) -> Round {
+        let (raft, peers, patience) = (self.raft.clone(), self.peers.clone(), self.patience);
         let leader = self.leading.borrow().leader;
         match leader {
-            Leader::Me { .. } => Box::pin(led_here(self.raft.clone(), self.patience)),
-            Leader::Other { id, .. } => {
-                let (lines, patience) = (self.peers.lines(id), self.patience);
+            Leader::Me { .. } => {
+                let (me, first) = (self.me, self.first_backer.clone());
+                let heartbeat = self.heartbeat;
                 Box::pin(async move {
-                    let call = lines.calls.call(ask::What::ReadIndex(Nothing {}));
-                    match tokio::time::timeout(2 * patience, call).await {
-                        Ok(Ok(answer::What::ReadIndex(position))) => Some(position),
-                        _ => None,
+                    let backed = backed(&raft, &peers, me, &first);
+                    match tokio::time::timeout(heartbeat, backed).await {
+                        Ok(Some(position)) => Some(position),
+                        _ => {
+                            // Another one is asked first the next time.
+                            first.fetch_add(1, Ordering::Relaxed);
+                            led_here(raft, patience).await
+                        }
                     }
                 })
             }
+            Leader::Other { id, .. } => Box::pin(async move {
+                let vote = raft.with_raft_state(|state| translate::vote(state.vote_ref()));
+                let vote = Some(vote.await.ok()?);
+                let lines = peers.lines(id);
+                let call = lines.calls.call(ask::What::ReadIndex(ReadIndex { vote }));
+                match tokio::time::timeout(2 * patience, call).await {
+                    Ok(Ok(answer::What::ReadIndex(position))) => Some(position),
+                    _ => None,
+                }
+            }),
             Leader::Nobody => Box::pin(std::future::ready(None)),
         }
     }
+}
+
+/// The position of a leader that so many back as it takes, asked at once, beginning with the one at `first`; none where one of them does not, or
+/// where this member does not lead.
+async fn backed(raft: &Raft, peers: &Peers, me: u64, first: &AtomicUsize) -> Option<Position> {
+    let led = raft.with_raft_state(Backed::of).await.ok()??;
+    let mut others = led.others(me);
+    if !others.is_empty() {
+        let first = first.load(Ordering::Relaxed) % others.len();
+        others.rotate_left(first);
+    }
+    let mut needed = vec![me];
+    needed.extend(others);
+    let all = needed.len();
+    let enough = (1..=all).find(|&count| led.is_proven_by(&needed[..count]))?;
+    let mut asked: FuturesUnordered<_> = needed[1..enough]
+        .iter()
+        .map(|&backer| {
+            let lines = peers.lines(backer);
+            let vote = translate::vote(&led.vote);
+            async move { lines.calls.call(ask::What::Backing(vote)).await }
+        })
+        .collect();
+    while let Some(answer) = asked.next().await {
+        if !matches!(answer, Ok(answer::What::Backed(_))) {
+            return None;
+        }
+    }
+    Some(led.position)
 }
 
 async fn led_here(raft: Raft, patience: Duration) -> Option<Position> {

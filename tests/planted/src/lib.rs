@@ -47,6 +47,8 @@ pub enum Bug {
     RemoveInOwnOrder,
     /// A watch that goes on from a revision is told the one before, too.
     RepeatOnResume,
+    /// A member says to any leader that it follows it.
+    BackAnyVote,
     /// The client's watch goes on from the revision at which a server said that it was created.
     ResumeFromCreated,
     /// The client hands out what has come of a revision whose rest is on its way.
@@ -75,7 +77,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 31] = [
+    pub const ALL: [Bug; 32] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -95,6 +97,7 @@ impl Bug {
         Bug::RevokeInAnyTerm,
         Bug::RemoveInOwnOrder,
         Bug::RepeatOnResume,
+        Bug::BackAnyVote,
         Bug::ResumeFromCreated,
         Bug::SplitRevision,
         Bug::DeadlineFromReceipt,
@@ -131,6 +134,7 @@ impl Bug {
             Bug::RevokeInAnyTerm => "revoke_in_any_term",
             Bug::RemoveInOwnOrder => "remove_in_own_order",
             Bug::RepeatOnResume => "repeat_on_resume",
+            Bug::BackAnyVote => "back_any_vote",
             Bug::ResumeFromCreated => "resume_from_created",
             Bug::SplitRevision => "split_revision",
             Bug::DeadlineFromReceipt => "deadline_from_receipt",

@@ -21,7 +21,7 @@ mod network;
 mod removal;
 mod serve;
 mod snapshot_send;
-mod translate;
+pub(crate) mod translate;
 
 use std::collections::BTreeMap;
 use std::io;

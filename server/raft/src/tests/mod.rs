@@ -6,6 +6,7 @@ mod log_storage;
 mod machine;
 mod member;
 mod membership;
+mod reads;
 mod restart;
 mod space;
 mod standing;

@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use keystead_proto::peer::{
-    Answer, Append, Ask, Ballot, Forward, Hello, Line, Nothing, Reason, Refused, Roster, Transfer,
-    Welcome, answer, ask,
+    self, Answer, Append, Ask, Ballot, Forward, Hello, Line, Nothing, ReadIndex, Reason, Refused,
+    Roster, Transfer, Welcome, answer, ask,
 };
+use keystead_seeded::{Bug, planted};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use prost::Message as _;
@@ -30,6 +31,7 @@ use super::addresses::Socket;
 use super::frame::{self, Frames};
 use super::greeting::{refusal, say, welcome};
 use super::translate::{self, AppendResult};
+use crate::backing::Backed;
 use crate::flusher;
 use crate::installing::Installing;
 use crate::proposer::{ForwardAnswer, ForwardSink};
@@ -233,7 +235,7 @@ async fn calls(
         let permit = room.clone().acquire_owned().await.map_err(invalid)?;
         let (served, answers) = (served.clone(), answers.clone());
         asked.spawn(async move {
-            let what = Some(served.answer(what).await);
+            let what = Some(served.answer(from, what).await);
             // The connection is gone: nobody waits.
             answers.send(Answer { id, what }).await.ok();
             drop(permit);
@@ -349,13 +351,14 @@ impl Served {
         }
     }
 
-    async fn answer(&self, what: ask::What) -> answer::What {
+    async fn answer(&self, from: u64, what: ask::What) -> answer::What {
         let answered = match what {
             ask::What::Append(append) => self.append(append).await,
             ask::What::Ballot(ballot) => self.poll(&ballot).await,
             ask::What::Transfer(transfer) => self.transfer(&transfer).await,
             ask::What::Ping(nothing) => Ok(answer::What::Ping(nothing)),
-            ask::What::ReadIndex(_) => self.read_index().await,
+            ask::What::ReadIndex(asked) => self.read_index(from, asked).await,
+            ask::What::Backing(vote) => self.backs(vote).await,
             ask::What::Forward(forward) => self.forward(forward).await,
             ask::What::Request(request) => self.request(request).await,
             ask::What::SnapshotBegin(_)
@@ -420,7 +423,22 @@ impl Served {
         Ok(answer::What::Transferred(translate::transferred(&response)))
     }
 
-    async fn read_index(&self) -> Result<answer::What, (Reason, String)> {
+    /// Who asks backs this member by that, or not.
+    async fn read_index(
+        &self,
+        from: u64,
+        asked: ReadIndex,
+    ) -> Result<answer::What, (Reason, String)> {
+        if asked.vote.is_some() {
+            let vote = translate::parse_vote(asked.vote).map_err(unknown)?;
+            let backers = [self.shared.me.member_id, from];
+            let proven = self.with.raft.with_raft_state(move |state| {
+                Backed::of(state).filter(|led| led.vote == vote && led.is_proven_by(&backers))
+            });
+            if let Some(led) = proven.await.map_err(stopping)? {
+                return Ok(answer::What::ReadIndex(led.position));
+            }
+        }
         match self.with.reads.index().await {
             Ok(Some(position)) => Ok(answer::What::ReadIndex(position)),
             Ok(None) => Err((
@@ -428,6 +446,17 @@ impl Served {
                 "no quorum says that this member leads".into(),
             )),
             Err(refusal) => Err((Reason::TooMany, refusal.to_string())),
+        }
+    }
+
+    async fn backs(&self, vote: peer::Vote) -> Result<answer::What, (Reason, String)> {
+        let vote = translate::parse_vote(Some(vote)).map_err(unknown)?;
+        let raft = &self.with.raft;
+        let own = raft.with_raft_state(|state| *state.vote_ref());
+        let own = own.await.map_err(stopping)?;
+        match own == vote || planted(Bug::BackAnyVote) {
+            true => Ok(answer::What::Backed(Nothing {})),
+            false => Err((Reason::NotLeader, "another has this member's vote".into())),
         }
     }
 
