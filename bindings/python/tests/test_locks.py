@@ -49,7 +49,7 @@ def test_a_session_keeps_what_is_attached_to_it(face, client):
 
 def test_a_session_that_somebody_revokes_is_told(face, client, other):
     with pytest.raises(keystead.SessionLost), face.entered(client.session(3)) as session:
-        other._run(other._native.revoke(session.lease))
+        other.revoke(session.lease)
         assert face.do(session.lost(timeout=60)) in ("revoked", "expired", "forgotten")
 
 
@@ -133,12 +133,12 @@ async def test_a_body_is_cancelled_when_its_lock_is_lost(member, prefix, other):
     async with keystead.AsyncClient(member.url, namespace=prefix) as client:
         with pytest.raises(keystead.LockLost):
             async with client.lock("x", ttl=3) as guard:
-                other._run(other._native.revoke(guard.lease))
+                other.revoke(guard.lease)
                 await asyncio.sleep(60)
         assert asyncio.current_task().cancelling() == 0
         with pytest.raises(keystead.SessionLost):
             async with client.session(3) as session:
-                other._run(other._native.revoke(session.lease))
+                other.revoke(session.lease)
                 await asyncio.sleep(60)
         # Given up by the body itself it is no loss.
         async with client.lock("y") as guard:
@@ -302,7 +302,7 @@ def test_a_candidate_whose_lease_ends_never_leads(face, client, other):
             waiting = threading.Thread(target=wait)
             waiting.start()
             until(lambda: len(other.range(prefix="x/")) == 2, "second in the queue")
-            other._run(other._native.revoke(session.lease))
+            other.revoke(session.lease)
             waiting.join(60)
             assert isinstance(failures[0], keystead.LeaseNotFound | keystead.LockLost)
         else:
@@ -311,7 +311,7 @@ def test_a_candidate_whose_lease_ends_never_leads(face, client, other):
                 waiting = asyncio.ensure_future(lock.lock())
                 while len(await client.range(prefix="x/")) < 2:
                     await asyncio.sleep(0.01)
-                other._run(other._native.revoke(session.lease))
+                other.revoke(session.lease)
                 with pytest.raises((keystead.LeaseNotFound, keystead.LockLost)):
                     await waiting
 

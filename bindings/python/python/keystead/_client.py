@@ -254,6 +254,10 @@ class ClientVerbs:
         """Grants a lease of `ttl`, a second or more, that nobody keeps alive."""
         return self._run(self._native.grant(ttl), lambda granted: self._Lease(self._native, *granted))
 
+    def revoke(self, lease):
+        """Ends a lease, whoever granted it: a lease, a session or a lease's id. What is attached to it goes. Raises `LeaseNotFound`."""
+        return self._run(self._native.revoke(lease))
+
     def leases(self):
         """The ids of all leases there are: a list."""
         return self._run(self._native.leases())
