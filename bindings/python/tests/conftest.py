@@ -88,3 +88,19 @@ def other(member, prefix):
     """Somebody else with the same keys."""
     with keystead.Client(member.url, namespace=prefix) as client:
         yield client
+
+
+@pytest.fixture
+def etcd():
+    """The binary of real etcd."""
+    if not ETCD.exists():
+        pytest.skip("tests/oracle/build makes the etcd that this asks")
+    return ETCD
+
+
+@pytest.fixture(params=["keystead", "etcd"])
+def server(request):
+    """A fresh member of either kind."""
+    binary = request.getfixturevalue("etcd") if request.param == "etcd" else None
+    with keystead.Server(binary=binary) as server:
+        yield server

@@ -89,6 +89,7 @@ from ._recipes import (
     Semaphore,
 )
 from ._registry import AsyncRegistration, AsyncResolver, Registration, Resolver
+from ._server import Server, ServerStartError
 from ._session import AsyncLease, AsyncSession, Lease, Session
 from ._values import (
     Alarm,
@@ -218,6 +219,8 @@ __all__ = [
     "SavedSnapshot",
     "Scan",
     "Semaphore",
+    "Server",
+    "ServerStartError",
     "Session",
     "SessionLost",
     "State",
