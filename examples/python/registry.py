@@ -3,8 +3,6 @@
 With a member on port 2379, or where `ETCDCTL_ENDPOINTS` points: `python examples/python/registry.py`
 """
 
-import time
-
 import keystead
 
 with keystead.Client(from_env=True, namespace="examples/registry/") as client:
@@ -25,10 +23,11 @@ with keystead.Client(from_env=True, namespace="examples/registry/") as client:
                 print("ask", picked.address)
 
         # An operator takes the lease away. Both are registered again by themselves, with another one.
+        state = first.state
         client.revoke(client.range(prefix="api/")[0].lease)
-        while first.state.loss is None or first.state.name == "lost":
-            time.sleep(0.01)
-        print("registered again after it was", first.state.loss)
+        while state.loss is None or state.name == "lost":
+            state = first.changed(state)
+        print("registered again after it was", state.loss)
 
     while known:
         known = api.changed(known)

@@ -90,13 +90,16 @@ impl Registration {
         self.inner.get().map_or(forked, |it| it.state().into())
     }
 
-    /// Waits until its state is another than it is now. Answers `RegistrationState`.
-    pub fn changed(&self) -> Call {
+    /// Waits until its state is another than `seen`. Answers `RegistrationState`.
+    pub fn changed(&self, seen: RegistrationState) -> Call {
         let this = self.clone();
         Call::new(async move {
             let registration = this.inner.get().ok_or_else(Error::forked)?;
-            let changed = registration.changed(registration.state()).await?;
-            Ok(Answer::RegistrationState(changed.into()))
+            let mut now = registration.state();
+            while RegistrationState::from(now) == seen {
+                now = registration.changed(now).await?;
+            }
+            Ok(Answer::RegistrationState(now.into()))
         })
     }
 

@@ -11,7 +11,7 @@ use crate::call::Call;
 use crate::client::Client;
 use crate::errors::to_exception;
 use crate::lock::name;
-use crate::session::loss;
+use crate::session::{loss, loss_named};
 
 /// An endpoint that is registered.
 #[pyclass(frozen, module = "keystead._native")]
@@ -65,14 +65,17 @@ impl Registration {
         registration_state(self.0.state())
     }
 
-    fn changed(&self) -> Call {
-        self.0.changed().into()
+    fn changed(&self, seen: SeenState) -> PyResult<Call> {
+        Ok(self.0.changed(seen_state(seen)?).into())
     }
 
     fn withdraw(&self) -> Call {
         self.0.withdraw().into()
     }
 }
+
+/// What [`registration_state`] made, come back.
+type SeenState = (String, Option<i64>, Option<String>);
 
 /// Addresses with their metadata in JSON.
 type Found = Vec<(String, String)>;
@@ -134,5 +137,16 @@ pub(crate) fn registration_state(
             ("registered", Some(revision), after.map(loss))
         }
         RegistrationState::Lost(why) => ("lost", None, Some(loss(why))),
+    }
+}
+
+fn seen_state((name, revision, why): SeenState) -> PyResult<RegistrationState> {
+    let why = why.map(|name| loss_named(&name)).transpose()?;
+    match (name.as_str(), revision, why) {
+        ("registered", Some(revision), after) => {
+            Ok(RegistrationState::Registered { revision, after })
+        }
+        ("lost", None, Some(why)) => Ok(RegistrationState::Lost(why)),
+        _ => Err(PyValueError::new_err("that is no state of a registration")),
     }
 }

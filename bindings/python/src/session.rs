@@ -2,6 +2,7 @@
 
 use keystead_facade as facade;
 use keystead_facade::{Loss, SessionState};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::args::{Data, Length, Ttl, one_key};
@@ -81,4 +82,18 @@ pub(crate) fn loss(loss: Loss) -> &'static str {
         // What a later facade tells apart ended it from outside.
         Loss::Revoked | _ => "revoked",
     }
+}
+
+/// The loss that [`loss`] gave this name.
+pub(crate) fn loss_named(name: &str) -> PyResult<Loss> {
+    let all = [
+        Loss::Expired,
+        Loss::Revoked,
+        Loss::Forgotten,
+        Loss::AuthFailed,
+        Loss::Paused,
+        Loss::Forked,
+    ];
+    let found = all.into_iter().find(|each| loss(*each) == name);
+    found.ok_or_else(|| PyValueError::new_err(format!("nothing is lost by being {name:?}")))
 }

@@ -29,10 +29,12 @@ def test_a_service_is_found_while_it_is_registered(face, client):
 def test_a_registration_comes_back_when_its_session_was_lost(face, client, other):
     registration = face.do(client.register("svc", "10.0.0.1:80", ttl=3))
     lease = other.get("svc/10.0.0.1:80").lease
-    other.revoke(lease)
     state = registration.state
+    other.revoke(lease)
     while state.revision is None or state.loss is None:
-        state = face.do(registration.changed())
+        state = face.do(registration.changed(state))
+    with pytest.raises(ValueError):
+        registration.changed(("registered", None, "stolen"))
     assert state.name == "registered" and other.get("svc/10.0.0.1:80").lease != lease
     face.do(registration.withdraw())
     assert other.get("svc/10.0.0.1:80") is None

@@ -25,9 +25,9 @@ class RegistrationVerbs:
         """Whether it can be found, as far as this process knows: a `RegistrationState`."""
         return RegistrationState(*self._native.state)
 
-    def changed(self):
-        """Waits until its state is another than now, and gives that. Raises `Closed`."""
-        return self._run(self._native.changed(), RegistrationState._make)
+    def changed(self, seen):
+        """Waits until its state is another than `seen`, and gives it. Raises `Closed`."""
+        return self._run(self._native.changed(seen), RegistrationState._make)
 
     def withdraw(self):
         """Takes it out of the registry. Raises `Closed` when it was withdrawn before."""
