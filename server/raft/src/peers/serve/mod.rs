@@ -314,7 +314,8 @@ async fn acknowledge(
     results: impl Stream<Item = Option<AppendResult>>,
     answers: mpsc::Sender<Answer>,
 ) {
-    let mut results = pin!(results);
+    // Asked once more after its end, where that comes right behind a result.
+    let mut results = pin!(results.fuse());
     let mut count = 0;
     // None: the core has stopped, and so does the process.
     while let Some(Some(mut result)) = results.next().await {
