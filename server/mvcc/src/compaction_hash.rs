@@ -26,6 +26,11 @@ const KEPT: usize = 10;
 pub(crate) struct KeptHashes(Mutex<Vec<HashKv>>);
 
 impl KeptHashes {
+    /// All of them, oldest first.
+    pub(crate) fn all(&self) -> Vec<HashKv> {
+        self.0.lock().clone()
+    }
+
     pub(crate) fn at(&self, revision: i64) -> Option<HashKv> {
         let kept = self.0.lock();
         kept.iter()

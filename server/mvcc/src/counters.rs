@@ -21,6 +21,8 @@ pub struct Counters {
     pub ring_trims: u64,
     /// Environments replaced by defragmentation.
     pub defragmentations: u64,
+    /// How often a row was read that is not what was written, or is gone: the member's data must be replaced.
+    pub damaged_reads: u64,
 }
 
 /// The counts while they are counted.
@@ -34,6 +36,8 @@ pub(crate) struct Tally {
     pub checkpoints: AtomicU64,
     pub ring_trims: AtomicU64,
     pub defragmentations: AtomicU64,
+    /// In the environments before this one, which counts its own.
+    pub damaged_reads: AtomicU64,
 }
 
 impl Tally {
@@ -60,6 +64,7 @@ impl Tally {
             checkpoints: read(&self.checkpoints),
             ring_trims: read(&self.ring_trims),
             defragmentations: read(&self.defragmentations),
+            damaged_reads: read(&self.damaged_reads),
         }
     }
 }

@@ -79,6 +79,7 @@ impl Flusher {
         current::write(&self.shared.dir, env.number())?;
         env.keep();
         self.shared.state.write().env = env.clone();
+        Tally::add(&self.shared.tally.damaged_reads, old.damage());
         old.retire();
         self.retired.push(old);
         self.measure(&env)?;

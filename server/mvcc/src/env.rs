@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use bytes::Bytes;
@@ -132,6 +132,8 @@ pub(crate) struct Environment {
     dir: PathBuf,
     number: EnvNumber,
     retired: AtomicBool,
+    /// How often a row was read that is not what was written.
+    damage: AtomicU64,
 }
 
 impl Environment {
@@ -174,6 +176,7 @@ impl Environment {
             dir,
             number,
             retired: AtomicBool::new(false),
+            damage: AtomicU64::new(0),
         })
     }
 
@@ -198,6 +201,11 @@ impl Environment {
     /// Which of the store's environments this is.
     pub(crate) fn number(&self) -> EnvNumber {
         self.number
+    }
+
+    /// How often a row was read that is not what was written, or is not there.
+    pub(crate) fn damage(&self) -> u64 {
+        self.damage.load(Ordering::Relaxed)
     }
 
     /// From now on the directory is removed when the last user lets go.
@@ -309,9 +317,14 @@ impl Snapshot {
             .history
             .get(&self.txn, &key)
             .map_err(StorageError::from)?;
-        Ok(value
-            .map(|value| Row::decode(revision, value))
-            .transpose()?)
+        let row = value.map(|value| Row::decode(revision, value)).transpose();
+        row.map_err(|_| self.damaged(revision))
+    }
+
+    /// The row of `revision` is not what was written, or is missing: counts it.
+    pub(crate) fn damaged(&self, revision: Revision) -> ReadError {
+        self.env.damage.fetch_add(1, Ordering::Relaxed);
+        DamagedRow { revision }.into()
     }
 
     /// Calls `each` for the rows from `from` up to main revision `upto`, in order, until it returns false.
@@ -337,13 +350,14 @@ impl Snapshot {
             .map_err(StorageError::from)?
         {
             let (key, value) = found.map_err(StorageError::from)?;
-            let key = key.try_into().map_err(|_| DamagedRow { revision: from })?;
+            let key = key.try_into().map_err(|_| self.damaged(from))?;
             let revision = row::revision_of(key);
             // A damaged page may lead to a sound row of another place.
             if before.replace(revision).is_some_and(|it| it >= revision) {
-                return Err(DamagedRow { revision }.into());
+                return Err(self.damaged(revision));
             }
-            let (header, payload) = Header::decode(revision, value)?;
+            let (header, payload) =
+                Header::decode(revision, value).map_err(|_| self.damaged(revision))?;
             if !each(revision, header, payload)? {
                 break;
             }

@@ -8,7 +8,7 @@ use parking_lot::RwLockReadGuard;
 
 use crate::env::Snapshot;
 use crate::index::{Cursor, KeyRange};
-use crate::read::{meta_of, missing};
+use crate::read::meta_of;
 use crate::shared::{KEYS_PER_LOCK, Shared, State};
 use crate::{Meta, Page, Query, ReadError, Revision, Row};
 
@@ -286,5 +286,7 @@ fn newest_metas(
 }
 
 fn stored(snapshot: &Snapshot, revision: Revision) -> Result<Row, ReadError> {
-    snapshot.row(revision)?.ok_or_else(|| missing(revision))
+    snapshot
+        .row(revision)?
+        .ok_or_else(|| snapshot.damaged(revision))
 }

@@ -75,6 +75,11 @@ impl Store {
         })
     }
 
+    /// The hashes that the last compactions have left, oldest first: at most ten, and none of before the last start.
+    pub fn compaction_hashes(&self) -> Vec<HashKv> {
+        self.0.kept_hashes.all()
+    }
+
     /// The hash of the whole history at the current revision.
     ///
     /// # Errors
@@ -142,6 +147,9 @@ impl Store {
     ) -> Result<(), ReadError> {
         loop {
             let state = self.0.state.read();
+            if hold.is_broken() {
+                return Err(ReadError::Compacted);
+            }
             if next.main > state.durable {
                 let rows: Vec<Row> = state.ring.from(next).take(KEYS_PER_LOCK).cloned().collect();
                 drop(state);
@@ -164,9 +172,6 @@ impl Store {
             let on_disk = state.durable;
             let snapshot = state.env.snapshot()?;
             drop(state);
-            if hold.is_broken() {
-                return Err(ReadError::Compacted);
-            }
             let mut left = ROWS_PER_SNAPSHOT;
             snapshot.walk(next, on_disk.min(upto), |revision, header, payload| {
                 each(revision, header, payload);

@@ -10,6 +10,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::counters::Tally;
 use crate::current;
 use crate::durable::Durable;
 use crate::env::{Environment, sync_dir};
@@ -64,13 +65,17 @@ impl Flusher {
             store,
         } = imported;
         let fresh = Arc::try_unwrap(store.0).map_err(|_| FlushError::Storage(still_read()))?;
-        self.shared.holds.break_all();
         self.hashing = None;
         self.discard_checkpoints()?;
         current::write(&self.shared.dir, env.number())?;
         env.keep();
         let fresh = fresh.state.into_inner();
-        let old = std::mem::replace(&mut *self.shared.state.write(), fresh);
+        let mut state = self.shared.state.write();
+        // Who sees the new store sees that what it held is of another.
+        self.shared.holds.break_all();
+        let old = std::mem::replace(&mut *state, fresh);
+        drop(state);
+        Tally::add(&self.shared.tally.damaged_reads, old.env.damage());
         old.env.retire();
         self.retired.push(old.env.clone());
         self.adopt(durable);

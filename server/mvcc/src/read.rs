@@ -3,7 +3,7 @@
 //! [`Read`] is implemented by [`Store`](crate::Store) and [`View`](crate::View) for services, and by
 //! [`Txn`](crate::Txn), which sees its own writes, for the state machine.
 
-use crate::{DamagedRow, Meta, Revision, Row, StorageError};
+use crate::{DamagedRow, Meta, Row, StorageError};
 
 /// Which keys at which revision, and how much of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,9 +123,4 @@ pub(crate) fn meta_of(row: &Row) -> Result<Meta, DamagedRow> {
         version: kv.version,
         lease: kv.lease,
     })
-}
-
-/// The damage of a row that the index names and the history does not hold.
-pub(crate) fn missing(revision: Revision) -> ReadError {
-    ReadError::Corrupt(DamagedRow { revision })
 }

@@ -144,7 +144,11 @@ impl Store {
 
     /// What the store has done since it was opened.
     pub fn counters(&self) -> Counters {
-        self.0.tally.read()
+        let before = self.0.tally.read();
+        Counters {
+            damaged_reads: before.damaged_reads + self.0.state.read().env.damage(),
+            ..before
+        }
     }
 
     /// The newest revision that a crash leaves.

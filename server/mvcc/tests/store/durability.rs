@@ -203,6 +203,7 @@ fn a_flipped_bit_in_a_row_is_found_when_it_is_read() {
     assert_eq!(latest(b"key7"), Err("corrupt"));
     assert_eq!(latest(b"key6"), Ok(1));
     assert_eq!(named(store.hash_kv(0)), Err("corrupt"));
+    assert_eq!(store.counters().damaged_reads, 2);
     drop(store);
     fs::remove_file(store_dir(dir.path()).join("index")).expect("removed");
     assert!(matches!(
