@@ -23,6 +23,17 @@ const VALUE: [u8; 1] = [1];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Alarms(BTreeSet<(u64, i32)>);
 
+/// An alarm that was raised, or disarmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmChange {
+    /// Whose alarm; 0 where nobody knows.
+    pub member_id: u64,
+    /// Which, as `AlarmType` counts.
+    pub alarm: i32,
+    /// Raised, or disarmed.
+    pub raised: bool,
+}
+
 /// What a request does, as far as alarms care. Requests that manage alarms, members or versions are never refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -40,11 +51,6 @@ impl Alarms {
             raised.insert(alarm.ok_or_else(|| MalformedEntry::new(ALARM, &key))?);
         }
         Ok(Self(raised))
-    }
-
-    /// How many are raised.
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
     }
 
     /// The alarms of one kind, or all for NONE, by member.
@@ -79,22 +85,31 @@ pub(crate) fn alarm(
     writer: &mut Writer,
     alarms: &mut Alarms,
     request: &AlarmRequest,
+    changes: &mut Vec<AlarmChange>,
 ) -> AlarmResponse {
     let subject = (request.member_id, request.alarm);
     let member = AlarmMember {
         member_id: request.member_id,
         alarm: request.alarm,
     };
+    let mut changed = |raised, value| {
+        writer.set(ALARM, &encode_key(subject), value);
+        changes.push(AlarmChange {
+            member_id: request.member_id,
+            alarm: request.alarm,
+            raised,
+        });
+    };
     let listed = match AlarmAction::try_from(request.action) {
         Ok(AlarmAction::Get) => alarms.list(request.alarm),
         Ok(AlarmAction::Activate) if request.alarm != AlarmType::None as i32 => {
             if alarms.0.insert(subject) {
-                writer.set(ALARM, &encode_key(subject), Some(&VALUE));
+                changed(true, Some(&VALUE[..]));
             }
             vec![member]
         }
         Ok(AlarmAction::Deactivate) if alarms.0.remove(&subject) => {
-            writer.set(ALARM, &encode_key(subject), None);
+            changed(false, None);
             vec![member]
         }
         Ok(AlarmAction::Activate | AlarmAction::Deactivate) | Err(_) => Vec::new(),

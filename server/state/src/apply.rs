@@ -13,7 +13,7 @@ use keystead_proto::etcdserverpb::{
     LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
 };
 
-use crate::alarm::Effect;
+use crate::alarm::{AlarmChange, Effect};
 use crate::fatal::{Fatal, OpenError, Stop};
 use crate::reader::{Reader, Shared};
 use crate::request::Request;
@@ -36,8 +36,8 @@ pub struct Applied {
     pub sealed: Sealed,
     /// The leases that began and ended, in order.
     pub lease_changes: Vec<LeaseChange>,
-    /// Alarms were raised or disarmed.
-    pub alarms_changed: bool,
+    /// The alarms that were raised and disarmed, in order.
+    pub alarm_changes: Vec<AlarmChange>,
     /// The newest revision that the entry compacted.
     pub compacted: Option<i64>,
 }
@@ -73,7 +73,7 @@ pub enum Reply {
 #[derive(Default)]
 struct Changes {
     leases: Vec<LeaseChange>,
-    alarms: bool,
+    alarms: Vec<AlarmChange>,
     compacted: Option<i64>,
 }
 
@@ -123,14 +123,14 @@ impl State {
         let sealed = self.writer.seal(position, applied);
         let Changes {
             leases: lease_changes,
-            alarms: alarms_changed,
+            alarms: alarm_changes,
             compacted,
         } = changes;
         Ok(Applied {
             outcomes,
             sealed,
             lease_changes,
-            alarms_changed,
+            alarm_changes,
             compacted,
         })
     }
@@ -191,10 +191,12 @@ impl State {
             }
             Request::Alarm(request) => {
                 let mut alarms = shared.alarms.write();
-                let before = alarms.count();
-                let response = alarm::alarm(writer, &mut alarms, &request);
-                changes.alarms |= alarms.count() != before;
-                Reply::Alarm(response)
+                Reply::Alarm(alarm::alarm(
+                    writer,
+                    &mut alarms,
+                    &request,
+                    &mut changes.alarms,
+                ))
             }
             Request::Membership(members) => {
                 shared.members.write().replace(writer, members);

@@ -24,6 +24,7 @@ mod request;
 mod table;
 pub mod txn;
 
+pub use alarm::AlarmChange;
 pub use apply::{Applied, Outcome, Reply, State};
 pub use cut::CutFacts;
 pub use fatal::{Fatal, OpenError};

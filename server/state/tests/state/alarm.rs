@@ -2,7 +2,7 @@
 
 use keystead_proto::etcdserverpb::AlarmType;
 use keystead_proto::etcdserverpb::alarm_request::AlarmAction::{Activate, Deactivate, Get};
-use keystead_state::quota;
+use keystead_state::{AlarmChange, quota};
 
 use crate::machine::Machine;
 use crate::records::*;
@@ -30,26 +30,27 @@ fn alarms_are_raised_once_listed_and_disarmed() {
 }
 
 #[test]
-fn an_entry_tells_whether_alarms_changed() {
+fn an_entry_tells_which_alarms_changed() {
     let mut machine = Machine::new();
-    assert!(
-        machine
-            .entry(&[alarm(Activate, 1, AlarmType::Nospace)])
-            .alarms_changed
+    let change = |member_id, alarm: AlarmType, raised| AlarmChange {
+        member_id,
+        alarm: alarm.into(),
+        raised,
+    };
+    let (space, corrupt) = (AlarmType::Nospace, AlarmType::Corrupt);
+    let raised = machine.entry(&[alarm(Activate, 1, space), alarm(Activate, 0, corrupt)]);
+    assert_eq!(
+        raised.alarm_changes,
+        [change(1, space, true), change(0, corrupt, true)]
     );
-    assert!(
-        !machine
-            .entry(&[
-                alarm(Activate, 1, AlarmType::Nospace),
-                alarm(Get, 0, AlarmType::None)
-            ])
-            .alarms_changed
-    );
-    assert!(
-        machine
-            .entry(&[alarm(Deactivate, 1, AlarmType::Nospace)])
-            .alarms_changed
-    );
+    let same = machine.entry(&[
+        alarm(Activate, 1, space),
+        alarm(Deactivate, 2, space),
+        alarm(Get, 0, AlarmType::None),
+    ]);
+    assert_eq!(same.alarm_changes, []);
+    let disarmed = machine.entry(&[alarm(Deactivate, 1, space)]);
+    assert_eq!(disarmed.alarm_changes, [change(1, space, false)]);
 }
 
 #[test]
