@@ -41,6 +41,12 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// How many learners there may be.
     pub max_learners: usize,
+    /// Whether a member that has data compares it with the others' before it takes part.
+    pub initial_corrupt_check: bool,
+    /// How often the leader compares all members' history; `None` is never.
+    pub corrupt_check_interval: Option<Duration>,
+    /// How often the leader compares the hashes that compactions leave; `None` is never.
+    pub compact_hash_check_interval: Option<Duration>,
     /// Time between heartbeats.
     pub heartbeat: Duration,
     /// Time without a leader before an election.
@@ -167,6 +173,9 @@ impl Default for Config {
             force_new_cluster: false,
             strict_reconfig_check: true,
             max_learners: 1,
+            initial_corrupt_check: false,
+            corrupt_check_interval: None,
+            compact_hash_check_interval: None,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             quota_bytes: Some(DEFAULT_QUOTA_BYTES),

@@ -3,6 +3,7 @@
 mod aside;
 mod compactor;
 pub mod config;
+mod corruption;
 pub mod error;
 mod founding;
 mod header;

@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use keystead_proto::etcdserverpb::Member as MemberRecord;
+use keystead_proto::etcdserverpb::{AlarmType, Member as MemberRecord};
 use keystead_proto::internal::RecordKind;
 use keystead_raft::{self as raft, Answering, Consensus, DataDir, Observer, Roster};
-use keystead_state::{Applied, Limits, Reader, Refusal};
+use keystead_state::{AlarmChange, Applied, Limits, Reader, Refusal};
 use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -24,7 +24,7 @@ use crate::member_changes::{self, Changes, Wanted};
 use crate::net::{Bound, ConnectionLimits, Shards, SocketFiles, StartShards, bind};
 use crate::service::Services;
 use crate::watch::{Inbox, Publisher};
-use crate::{compactor, leader_request, open_files};
+use crate::{compactor, corruption, leader_request, open_files};
 
 /// How long calls that are open may go on after the member was told to stop.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -215,6 +215,7 @@ impl Observer for Follower {
         self.lessor.applied(&applied.lease_changes);
         let sealed = &applied.sealed;
         self.publisher.publish(&sealed.rows, sealed.payload_bytes);
+        applied.alarm_changes.iter().for_each(tell);
     }
 
     fn restored(&self, reader: &Reader) {
@@ -234,6 +235,17 @@ impl Observer for Follower {
     fn leader_changed(&self, leading: bool, term: u64) {
         self.headers.set_term(term);
         self.lessor.leader_changed(leading);
+    }
+}
+
+/// Tells the operator of an alarm.
+fn tell(change: &AlarmChange) {
+    let member = format!("{:016x}", change.member_id);
+    let alarm = AlarmType::try_from(change.alarm).map_or("unknown", |kind| kind.as_str_name());
+    if change.raised {
+        tracing::warn!(member, alarm, "alarm raised");
+    } else {
+        tracing::warn!(member, alarm, "alarm disarmed");
     }
 }
 
@@ -280,6 +292,7 @@ fn raft_config(config: &Config, founding: Founding) -> raft::Config {
         force_new_cluster: config.force_new_cluster,
         strict_reconfig_check: config.strict_reconfig_check,
         max_learners: config.max_learners,
+        initial_corrupt_check: config.initial_corrupt_check,
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
         wal_segment_bytes: config.storage.wal_segment_bytes,
@@ -352,9 +365,12 @@ fn start_background(
                 let reaper = tokio::spawn(lease::reap(lessor, revocations));
                 let changes =
                     tokio::spawn(member_changes::make_all(member.clone(), wanted_changes));
+                let checked = member.clone();
+                let checks = tokio::spawn(async move { corruption::watch(&checked).await });
                 let compactor = tokio::spawn(compactor::run(member));
                 let _stopped = stopping.wait_for(|stop| *stop).await;
                 compactor.abort();
+                checks.abort();
                 changes.abort();
                 reaper.abort();
             });

@@ -10,9 +10,10 @@ use keystead_server::config::{
 };
 
 use crate::duration;
+use crate::serve::gates::{self, Gates};
 use crate::serve::given::{Given, Refusal};
 use crate::serve::url::{self, Url};
-use crate::serve::{gates, value};
+use crate::serve::value;
 
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
@@ -30,7 +31,7 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
     let name = given.get("name").unwrap_or("default").to_owned();
     let heartbeat_ms = number(given, "heartbeat-interval", 100)?;
     let election_ms = number(given, "election-timeout", 1000)?;
-    given.read("feature-gates", (), gates::check)?;
+    let gates = gates::of(given)?;
     let told_only_where_it_listens =
         given.get("listen-client-urls").is_some() && given.get("advertise-client-urls").is_none();
     let config = Config {
@@ -50,6 +51,10 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
             .to_owned(),
         strict_reconfig_check: given.read("strict-reconfig-check", true, value::switch)?,
         max_learners: number(given, "max-learners", 1)?,
+        initial_corrupt_check: gates.initial_corrupt_check,
+        corrupt_check_interval: Some(time(given, "corrupt-check-time", Duration::ZERO)?)
+            .filter(|interval| !interval.is_zero()),
+        compact_hash_check_interval: compact_hash_check(given, gates)?,
         force_new_cluster: given.read("force-new-cluster", false, value::switch)?,
         heartbeat: Duration::from_millis(heartbeat_ms),
         election_timeout: Duration::from_millis(election_ms),
@@ -85,6 +90,17 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         return Err(Refusal::Invalid(sentence.to_owned()));
     }
     Ok(config)
+}
+
+/// The interval must be one even where nothing is checked.
+fn compact_hash_check(given: &Given, gates: Gates) -> Result<Option<Duration>, Refusal> {
+    let interval = time(given, "compact-hash-check-time", Duration::from_secs(60))?;
+    if interval.is_zero() {
+        return Err("--compact-hash-check-time must be >0 (set to 0s)"
+            .to_owned()
+            .into());
+    }
+    Ok(gates.compact_hash_check.then_some(interval))
 }
 
 fn storage(given: &Given) -> Result<Storage, Refusal> {
@@ -308,10 +324,56 @@ mod tests {
             (&["--auto-compaction-mode=never"], "auto-compaction-mode"),
             (&["--reported-version=latest"], "--reported-version"),
             (&["--unflushed-limit-bytes=1000"], "--unflushed-limit-bytes"),
+            (
+                &["--compact-hash-check-time=0s"],
+                "--compact-hash-check-time must be >0",
+            ),
+            (
+                &[
+                    "--experimental-initial-corrupt-check",
+                    "--feature-gates=InitialCorruptCheck=false",
+                ],
+                "cannot specify both flags: --experimental-initial-corrupt-check=true and \
+                 --feature-gates=InitialCorruptCheck=false at the same time",
+            ),
         ] {
             let (Refusal::Usage(sentence) | Refusal::Invalid(sentence)) =
                 built(words).expect_err("refused");
             assert!(sentence.contains(part), "{words:?}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn corruption_checks_are_off_unless_asked_for_in_either_spelling() {
+        let checks = |words: &[&str]| {
+            let config = built(words).expect("valid");
+            let times = [
+                config.corrupt_check_interval,
+                config.compact_hash_check_interval,
+            ];
+            (
+                config.initial_corrupt_check,
+                times.map(|it| it.map(|it| it.as_secs())),
+            )
+        };
+        for (words, expected) in [
+            (&["--compact-hash-check-time=5s"][..], (false, [None, None])),
+            (
+                &["--feature-gates=InitialCorruptCheck=true,CompactHashCheck=true"],
+                (true, [None, Some(60)]),
+            ),
+            (
+                &[
+                    "--experimental-initial-corrupt-check",
+                    "--experimental-compact-hash-check-enabled=true",
+                    "--experimental-compact-hash-check-time=5s",
+                    "--experimental-corrupt-check-time=7s",
+                ],
+                (true, [Some(7), Some(5)]),
+            ),
+            (&["--corrupt-check-time=7s"], (false, [Some(7), None])),
+        ] {
+            assert_eq!(checks(words), expected, "{words:?}");
         }
     }
 

@@ -43,6 +43,9 @@ pub const CONFIG_FILE: &str = "config-file";
 
 /// Says which etcd the member is to be taken for.
 pub const REPORTED_VERSION: &str = "reported-version";
+/// Older names of two feature gates.
+pub const INITIAL_CORRUPT_CHECK: &str = "experimental-initial-corrupt-check";
+pub const COMPACT_HASH_CHECK: &str = "experimental-compact-hash-check-enabled";
 /// Asks for the version, and for no start.
 pub const VERSION: &str = "version";
 
@@ -255,7 +258,8 @@ pub const FLAGS: &[Flag] = &[
         "feature-gates",
         Kind::Text,
         "",
-        "etcd's switches for what is new, name=true|false, comma-separated",
+        "etcd's switches for what is new, name=true|false, comma-separated: InitialCorruptCheck has a member compare its \
+         data with the others' before it takes part, CompactHashCheck has the leader compare it after compactions",
     ),
     flag(
         LOGGING,
@@ -307,6 +311,40 @@ pub const FLAGS: &[Flag] = &[
             "Pause between two steps of a compaction",
         ),
         &["experimental-compaction-sleep-interval"],
+    ),
+    renamed(
+        flag(
+            FEATURES,
+            "corrupt-check-time",
+            Kind::Duration,
+            "0s",
+            "How often the leader compares what all members store; 0 is never",
+        ),
+        &["experimental-corrupt-check-time"],
+    ),
+    renamed(
+        flag(
+            FEATURES,
+            "compact-hash-check-time",
+            Kind::Duration,
+            "1m",
+            "How often the leader compares the hashes that compactions leave, with CompactHashCheck",
+        ),
+        &["experimental-compact-hash-check-time"],
+    ),
+    flag(
+        FEATURES,
+        INITIAL_CORRUPT_CHECK,
+        Kind::Switch,
+        "false",
+        "The same as --feature-gates=InitialCorruptCheck=true",
+    ),
+    flag(
+        FEATURES,
+        COMPACT_HASH_CHECK,
+        Kind::Switch,
+        "false",
+        "The same as --feature-gates=CompactHashCheck=true",
     ),
     flag(
         KEYSTEAD,
@@ -392,7 +430,6 @@ const NO_WAL_COUNT: &str = "the log is bounded by bytes and purged after every f
 const ALWAYS_ON: &str = "always so here";
 const LEGACY: &str = "etcd ignores it as well";
 const BY_ELECTION: &str = "how long a member is waited for follows from the election timeout";
-const NO_COMPARING: &str = "members don't compare their hashes yet";
 const NO_DOWNGRADE: &str = "there is no downgrade yet";
 const NO_HTTP: &str = "there is no HTTP side yet";
 const NO_TLS: &str = "there is no TLS yet";
@@ -477,28 +514,6 @@ const MOOT: &[Moot] = &[
     moot("pre-vote", Kind::Switch, ALWAYS_ON),
     moot("raft-read-timeout", Kind::Duration, BY_ELECTION),
     moot("raft-write-timeout", Kind::Duration, BY_ELECTION),
-    moot("corrupt-check-time", Kind::Duration, NO_COMPARING),
-    moot(
-        "experimental-corrupt-check-time",
-        Kind::Duration,
-        NO_COMPARING,
-    ),
-    moot(
-        "experimental-initial-corrupt-check",
-        Kind::Switch,
-        NO_COMPARING,
-    ),
-    moot("compact-hash-check-time", Kind::Duration, NO_COMPARING),
-    moot(
-        "experimental-compact-hash-check-time",
-        Kind::Duration,
-        NO_COMPARING,
-    ),
-    moot(
-        "experimental-compact-hash-check-enabled",
-        Kind::Switch,
-        NO_COMPARING,
-    ),
     moot("downgrade-check-time", Kind::Duration, NO_DOWNGRADE),
     moot(
         "experimental-downgrade-check-time",

@@ -62,7 +62,7 @@ pub struct Ask {
     /// The answer has the same. Asks of one log session share it.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "ask::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "ask::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub what: ::core::option::Option<ask::What>,
 }
 /// Nested message and enum types in `Ask`.
@@ -95,13 +95,16 @@ pub mod ask {
         /// By a leader: is this the vote of who is asked?
         #[prost(message, tag = "12")]
         Backing(super::Vote),
+        /// The hash of the history up to this revision, as HashKV takes it.
+        #[prost(int64, tag = "13")]
+        HashAt(i64),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Answer {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "answer::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "answer::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub what: ::core::option::Option<answer::What>,
 }
 /// Nested message and enum types in `Answer`.
@@ -135,6 +138,8 @@ pub mod answer {
         /// It is.
         #[prost(message, tag = "12")]
         Backed(super::Nothing),
+        #[prost(message, tag = "13")]
+        Hash(super::Hash),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -279,6 +284,19 @@ pub struct SnapshotTableEntry {
     pub key: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "3")]
     pub value: ::prost::bytes::Bytes,
+}
+/// What a member's history comes to: comparable with another's of the same revision and compaction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hash {
+    #[prost(uint32, tag = "1")]
+    pub hash: u32,
+    #[prost(int64, tag = "2")]
+    pub compact_revision: i64,
+    #[prost(int64, tag = "3")]
+    pub hash_revision: i64,
+    /// The newest revision there.
+    #[prost(int64, tag = "4")]
+    pub current_revision: i64,
 }
 /// The leader hands over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -432,6 +450,8 @@ pub enum Line {
     Snapshot = 3,
     /// What a member asks that does not belong to the cluster yet. It gets a Roster and nothing else.
     Inquiry = 4,
+    /// One question for a hash. A member has it answered before it takes part in anything.
+    Hash = 5,
 }
 impl Line {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -445,6 +465,7 @@ impl Line {
             Self::Log => "LOG",
             Self::Snapshot => "SNAPSHOT",
             Self::Inquiry => "INQUIRY",
+            Self::Hash => "HASH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -455,6 +476,7 @@ impl Line {
             "LOG" => Some(Self::Log),
             "SNAPSHOT" => Some(Self::Snapshot),
             "INQUIRY" => Some(Self::Inquiry),
+            "HASH" => Some(Self::Hash),
             _ => None,
         }
     }
@@ -474,6 +496,10 @@ pub enum Reason {
     Stopping = 4,
     /// It can't be done there at all.
     UnknownRequest = 5,
+    /// The revision was compacted away there.
+    Compacted = 6,
+    /// The revision is not there yet.
+    Future = 7,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -488,6 +514,8 @@ impl Reason {
             Self::TimedOut => "TIMED_OUT",
             Self::Stopping => "STOPPING",
             Self::UnknownRequest => "UNKNOWN_REQUEST",
+            Self::Compacted => "COMPACTED",
+            Self::Future => "FUTURE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -499,6 +527,8 @@ impl Reason {
             "TIMED_OUT" => Some(Self::TimedOut),
             "STOPPING" => Some(Self::Stopping),
             "UNKNOWN_REQUEST" => Some(Self::UnknownRequest),
+            "COMPACTED" => Some(Self::Compacted),
+            "FUTURE" => Some(Self::Future),
             _ => None,
         }
     }

@@ -41,6 +41,19 @@ pub enum StartError {
     /// Something that was stored can't be read by this release.
     #[error("the data directory holds {0}")]
     Unreadable(String),
+    /// The member can't say what its history comes to.
+    #[error("{member:016x} failed to fetch hash ({error})")]
+    Unhashable {
+        /// The member.
+        member: u64,
+        /// Why not.
+        error: mvcc::ReadError,
+    },
+    /// Another member stores something else.
+    #[error(
+        "{0:016x} found data inconsistency with peers: remove the member, and add it anew with an empty data directory"
+    )]
+    Inconsistent(u64),
     /// No cluster of this member alone could be forced.
     #[error(transparent)]
     Force(#[from] ForceError),

@@ -28,6 +28,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// How many learners there may be.
     pub max_learners: usize,
+    /// Whether a member that has data compares it with the others' before it takes part.
+    pub initial_corrupt_check: bool,
     /// How often a leader tells its followers that it is alive.
     pub heartbeat: Duration,
     /// After this much silence a follower asks for an election: at a random point between 1.1 and 1.3 of it.
@@ -72,6 +74,7 @@ impl Config {
             force_new_cluster: false,
             strict_reconfig_check: true,
             max_learners: 1,
+            initial_corrupt_check: false,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             limits,

@@ -17,10 +17,11 @@ use tokio::sync::oneshot;
 use crate::bootstrap::{self, Parts, StartError};
 use crate::config::Config;
 use crate::core::{self, Core, Running, Stop};
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Identity};
 use crate::flusher::{self, Surroundings};
 use crate::forwards::Forwards;
 use crate::handover::Handover;
+use crate::initial_check;
 use crate::log_storage::{self, LogStorage};
 use crate::machine::{Machine, Told};
 use crate::membership::{MemberChange, Members};
@@ -47,14 +48,14 @@ pub(crate) struct Member {
     pub(crate) reads: Reads,
     flusher: flusher::Handle,
     pub(crate) wal: Arc<Wal>,
-    store: keystead_mvcc::Store,
+    pub(crate) store: keystead_mvcc::Store,
     unflushed_limit_bytes: u64,
     members: Members,
     handover: Handover,
     /// A leader, or its quorum, that was silent for this long is lost.
     leader_lost: Duration,
     election_timeout: Duration,
-    member_id: u64,
+    pub(crate) identity: Identity,
     pub(crate) peers: Peers,
     core: Mutex<Option<(oneshot::Sender<Stop>, thread::JoinHandle<()>)>>,
     /// Locked as long as anything of the member lives.
@@ -88,7 +89,11 @@ impl Consensus {
             note,
             installing,
         } = bootstrap::open(&config)?;
-        let member_id = config.identity.member_id;
+        if config.initial_corrupt_check {
+            initial_check::check(&config, &reader)?;
+        }
+        let identity = config.identity;
+        let member_id = identity.member_id;
         let standing = Arc::new(Standing::of(member_id));
         let log = LogStorage::new(
             wal.clone(),
@@ -165,7 +170,7 @@ impl Consensus {
             handover,
             leader_lost,
             election_timeout,
-            member_id,
+            identity,
             peers: ways,
             core,
             _data_dir: data_dir,
@@ -313,7 +318,7 @@ impl Consensus {
     /// [`Refusal::NoLeader`]: no other leads, or it did not answer; it may have heard the question.
     pub async fn ask_leader(&self, request: Bytes, patience: Duration) -> Result<Bytes, Refusal> {
         let leader = self.0.raft.metrics().borrow_watched().current_leader;
-        let leader = leader.filter(|leader| *leader != self.0.member_id);
+        let leader = leader.filter(|leader| *leader != self.0.identity.member_id);
         let lines = self.0.peers.lines(leader.ok_or(Refusal::NoLeader)?);
         let asking = lines.calls.call(ask::What::Request(request));
         match tokio::time::timeout(patience, asking).await {

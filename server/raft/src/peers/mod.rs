@@ -15,6 +15,7 @@
 mod addresses;
 mod frame;
 mod greeting;
+mod hash;
 mod inquiry;
 mod line;
 mod network;
@@ -34,6 +35,8 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{oneshot, watch};
 
+pub(crate) use hash::ask_all as ask_for_hashes;
+pub use hash::{HashAnswer, NoHash, PeerHash};
 pub use inquiry::{Roster, ask_for_members};
 pub(crate) use line::LineError;
 pub(crate) use removal::suspect;

@@ -3,6 +3,7 @@
 //! Entries of the log go to openraft one after the other, and are answered when they are on the disk, as many as are
 //! ready with one answer. Calls are answered each by itself.
 
+mod hash;
 mod snapshot;
 
 use std::io;
@@ -104,11 +105,17 @@ pub(crate) struct Serving {
 struct Served {
     shared: Arc<Shared>,
     with: Serving,
+    /// Whose turn it is to have this member hash what it stores.
+    hashing: tokio::sync::Mutex<()>,
 }
 
 /// Serves all that connect, until it is dropped.
 pub(super) async fn all(shared: Arc<Shared>, with: Serving, listeners: Vec<PeerListener>) {
-    let served = Arc::new(Served { shared, with });
+    let served = Arc::new(Served {
+        shared,
+        with,
+        hashing: tokio::sync::Mutex::default(),
+    });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut ports = JoinSet::new();
     for listener in listeners {
@@ -180,6 +187,7 @@ async fn connection(served: Arc<Served>, socket: Box<dyn Socket>) -> io::Result<
             Line::Calls => calls(served, hello.from, frames, answers).await,
             Line::Log => log(served, frames, answers).await,
             Line::Snapshot => snapshot::receive(&served, frames, answers).await,
+            Line::Hash => hash::answer_all(&served, frames, answers).await,
             _ => Ok(()),
         }
     };
@@ -364,7 +372,8 @@ impl Served {
             ask::What::Request(request) => self.request(request).await,
             ask::What::SnapshotBegin(_)
             | ask::What::SnapshotRows(_)
-            | ask::What::SnapshotEnd(_) => Err(unknown("not served here")),
+            | ask::What::SnapshotEnd(_)
+            | ask::What::HashAt(_) => Err(unknown("not served here")),
         };
         answered.unwrap_or_else(|(reason, text)| {
             answer::What::Refused(Refused {
