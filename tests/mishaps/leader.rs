@@ -15,11 +15,11 @@ use super::{
     ANSWER_LIMIT, PROGRAMS, eventually, get, leader_among, on_each, put, put_eventually, within,
 };
 
-const TTL_SECS: i64 = 3;
+pub(super) const TTL_SECS: i64 = 3;
 /// Reads that wait in the sleeping leader's sockets.
 const READS: usize = 8;
 
-async fn grant(cluster: &Cluster, member: usize, key: &str) -> i64 {
+pub(super) async fn grant(cluster: &Cluster, member: usize, key: &str) -> i64 {
     let request = LeaseGrantRequest {
         ttl: TTL_SECS,
         id: 0,
@@ -37,7 +37,7 @@ async fn grant(cluster: &Cluster, member: usize, key: &str) -> i64 {
     lease
 }
 
-async fn time_to_live(channel: Channel, id: i64) -> Result<i64, Status> {
+pub(super) async fn time_to_live(channel: Channel, id: i64) -> Result<i64, Status> {
     let request = LeaseTimeToLiveRequest { id, keys: false };
     within(request.send(channel)).await.map(|it| it.ttl)
 }

@@ -4,8 +4,11 @@
 mod disk;
 mod founding;
 mod leader;
+mod leases;
 mod majority;
+mod refusals;
 mod snapshot;
+mod streams;
 
 use std::time::{Duration, Instant};
 
