@@ -2,13 +2,32 @@
 //!
 //! The loops are async functions all the same, and every wait in them is one of these: so what a wait is, is decided here and
 //! not in the loops. On its thread a loop runs from its begin to its end in one poll, and costs what a plain one would.
+//! In a simulated host ([`simulated`], which is a constant `false` in every build but that of tests/simulation) a loop is
+//! a task, and waits in simulated time.
 
-use std::sync::mpsc;
-use std::thread;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use crate::wal::File;
+
+#[cfg(feature = "simulation")]
+pub(crate) use crate::simulation::simulated;
+#[cfg(not(feature = "simulation"))]
+use no_tasks::Tasks;
+#[cfg(feature = "simulation")]
+use tokio::sync::Notify as Tasks;
+
+/// Whether the caller runs in a simulated host.
+#[cfg(not(feature = "simulation"))]
+pub(crate) const fn simulated() -> bool {
+    false
+}
 
 /// Runs a loop on the calling thread, to its end.
 pub(crate) fn drive<T>(work: impl Future<Output = T>) -> T {
@@ -16,34 +35,81 @@ pub(crate) fn drive<T>(work: impl Future<Output = T>) -> T {
         .expect("whatever it waits with blocks the thread")
 }
 
+/// Starts a loop on a thread of its own.
+///
+/// # Errors
+/// The system has no thread to give.
+pub(crate) fn start<W: Future<Output = ()> + 'static>(
+    name: &str,
+    work: impl FnOnce() -> W + Send + 'static,
+) -> io::Result<Option<JoinHandle<()>>> {
+    if simulated() {
+        // It ends with its host.
+        drop(tokio::task::spawn_local(work()));
+        return Ok(None);
+    }
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || drive(work())).map(Some)
+}
+
 /// Holds the loop for so long.
 pub(crate) async fn sleep(duration: Duration) {
-    thread::sleep(duration);
+    if simulated() {
+        tokio::time::sleep(duration).await;
+    } else {
+        thread::sleep(duration);
+    }
+}
+
+/// Waits for an answer that comes once.
+pub(crate) async fn heard<T>(answer: oneshot::Receiver<T>) -> Result<T, oneshot::error::RecvError> {
+    if simulated() {
+        answer.await
+    } else {
+        answer.blocking_recv()
+    }
+}
+
+/// Makes a file's contents durable.
+pub(crate) async fn sync(file: &dyn File) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if simulated() {
+        tokio::time::sleep(file.sync_takes()).await;
+    }
+    file.sync_data()
 }
 
 /// Tells loops that what a mutex holds has changed.
 #[derive(Default)]
-pub(crate) struct Bell(Condvar);
+pub(crate) struct Bell {
+    threads: Condvar,
+    tasks: Tasks,
+}
 
 impl Bell {
     /// Wakes one that waits.
     pub(crate) fn ring(&self) {
-        self.0.notify_one();
+        self.threads.notify_one();
+        self.tasks.notify_waiters();
     }
 
     /// Wakes all that wait.
     pub(crate) fn ring_all(&self) {
-        self.0.notify_all();
+        self.threads.notify_all();
+        self.tasks.notify_waiters();
     }
 
     /// Waits until what is in `mutex` is not `idle` any more, and returns it locked.
     pub(crate) async fn wait_while<'m, T>(
         &self,
         mutex: &'m Mutex<T>,
-        idle: impl FnMut(&mut T) -> bool,
+        mut idle: impl FnMut(&mut T) -> bool,
     ) -> MutexGuard<'m, T> {
+        while simulated() && idle(&mut mutex.lock()) {
+            self.tasks.notified().await;
+        }
         let mut held = mutex.lock();
-        self.0.wait_while(&mut held, idle);
+        self.threads.wait_while(&mut held, idle);
         held
     }
 
@@ -54,22 +120,32 @@ impl Bell {
         limit: Duration,
         idle: impl FnMut(&mut T) -> bool,
     ) {
-        self.0.wait_while_for(&mut mutex.lock(), idle, limit);
+        if simulated() {
+            drop(tokio::time::timeout(limit, self.wait_while(mutex, idle)).await);
+        } else {
+            let mut held = mutex.lock();
+            self.threads.wait_while_for(&mut held, idle, limit);
+        }
     }
 }
 
 /// A way to hand things to a loop.
 pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = mpsc::channel();
-    (Sender(sender), Receiver(receiver))
+    let (sender, things) = mpsc::channel();
+    let tasks = Arc::new(Tasks::default());
+    let receiver = Receiver {
+        things,
+        tasks: Arc::clone(&tasks),
+    };
+    (Sender(sender, tasks), receiver)
 }
 
 /// The side of those who hand over.
-pub(crate) struct Sender<T>(mpsc::Sender<T>);
+pub(crate) struct Sender<T>(mpsc::Sender<T>, Arc<Tasks>);
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.clone(), self.1.clone())
     }
 }
 
@@ -77,18 +153,36 @@ impl<T> Sender<T> {
     /// Hands `thing` over; it is dropped where the loop has ended.
     pub(crate) fn send(&self, thing: T) {
         self.0.send(thing).ok();
+        self.1.notify_waiters();
     }
 }
 
 /// The loop's side.
-pub(crate) struct Receiver<T>(mpsc::Receiver<T>);
+pub(crate) struct Receiver<T> {
+    things: mpsc::Receiver<T>,
+    tasks: Arc<Tasks>,
+}
 
 impl<T> Receiver<T> {
     /// The next thing; none where nothing came within `limit`. The loop has a sender itself, so somebody always may.
     pub(crate) async fn receive(&self, limit: Duration) -> Option<T> {
-        self.0.recv_timeout(limit).ok()
+        if !simulated() {
+            return self.things.recv_timeout(limit).ok();
+        }
+        let next = async {
+            loop {
+                if let Ok(thing) = self.things.try_recv() {
+                    break thing;
+                }
+                self.tasks.notified().await;
+            }
+        };
+        tokio::time::timeout(limit, next).await.ok()
     }
 }
+
+/// How long in simulated time what is done aside keeps others waiting.
+const ASIDE: Duration = Duration::from_millis(1);
 
 /// Does what would hold a runtime up for long on another thread, and waits for it. What was begun is done, waited for or
 /// not, unless the runtime stops.
@@ -97,7 +191,31 @@ impl<T> Receiver<T> {
 /// The runtime is stopping, or the work panicked.
 pub(crate) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> std::io::Result<T> {
+) -> io::Result<T> {
+    if simulated() {
+        tokio::time::sleep(ASIDE).await;
+        return Ok(work());
+    }
     let working = tokio::task::spawn_blocking(work);
-    working.await.map_err(std::io::Error::other)
+    working.await.map_err(io::Error::other)
+}
+
+/// Drops what takes long to drop, on another thread.
+pub(crate) fn drop_aside<T: Send + 'static>(thing: T) {
+    if !simulated() {
+        drop(tokio::task::spawn_blocking(move || drop(thing)));
+    }
+}
+
+/// What tasks are woken with, where there are none.
+#[cfg(not(feature = "simulation"))]
+mod no_tasks {
+    #[derive(Default)]
+    pub(super) struct Tasks(());
+
+    impl Tasks {
+        pub(super) fn notify_waiters(&self) {}
+
+        pub(super) async fn notified(&self) {}
+    }
 }

@@ -1,13 +1,16 @@
 //! Opens what a data directory holds and checks that its parts belong together. It changes nothing when they do not.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
 use keystead_mvcc::{self as mvcc, Store};
 use keystead_state::{Reader, State};
+use tokio::sync::oneshot;
 
 use crate::ballast::Ballast;
+use crate::blocking::{heard, simulated};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::force_new_cluster::{self, ForceError};
@@ -16,7 +19,7 @@ use crate::log_storage;
 use crate::standing::{Position, position_after};
 use crate::stored::{Note, Unreadable};
 use crate::type_config::LogId;
-use crate::wal::{self, EntryId, Recovered, Wal};
+use crate::wal::{self, EntryId, Files, Recovered, Wal};
 
 /// Why a member did not start.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +97,9 @@ impl From<Unreadable> for StartError {
     }
 }
 
+/// Where the log is, and how it is kept, where that is not as the configuration says.
+pub(crate) type Log = Option<(Arc<dyn Files>, wal::Options)>;
+
 /// A member's parts, opened and of one piece. Nothing of the log was applied yet.
 pub(crate) struct Parts {
     pub(crate) data_dir: DataDir,
@@ -111,11 +117,11 @@ pub(crate) struct Parts {
 }
 
 /// Opens the parts of the member's data directory, making them when it is fresh. On a full disk the ballast goes.
-pub(crate) fn open(config: &Config) -> Result<Parts, StartError> {
-    match open_parts(config) {
+pub(crate) async fn open(config: &Config, log: Log) -> Result<Parts, StartError> {
+    match open_parts(config, log.clone()).await {
         Err(error) if error.wants_space() && ballast(config).release() => {
             tracing::warn!(%error, "no space is left: starting again without the ballast");
-            open_parts(config)
+            open_parts(config, log).await
         }
         opened => opened,
     }
@@ -126,15 +132,11 @@ pub(crate) fn ballast(config: &Config) -> Ballast {
     Ballast::of(&config.data_dir, config.ballast_bytes())
 }
 
-fn open_parts(config: &Config) -> Result<Parts, StartError> {
+async fn open_parts(config: &Config, log: Log) -> Result<Parts, StartError> {
     let data_dir = DataDir::open(&config.data_dir, config.identity)?;
-    let files = Arc::new(
-        wal::Disk::open(&wal_dir(config, &data_dir)?)
-            .map_err(|source| data_dir.failed("open wal", source))?,
-    );
-    let log_options = wal::Options {
-        segment_bytes: config.wal_segment_bytes,
-        ..wal::Options::default()
+    let (files, log_options) = match log {
+        Some(log) => log,
+        None => log_in(config, &data_dir)?,
     };
     let store_options = mvcc::Options {
         ring_bytes: config.ring_bytes,
@@ -143,18 +145,12 @@ fn open_parts(config: &Config) -> Result<Parts, StartError> {
         reserve_bytes: config.flush_reserve_bytes(),
         ..mvcc::Options::default()
     };
-    let (log, opened) = thread::scope(|scope| {
-        // Both are read for about as long, on a core each.
-        let reading = thread::Builder::new()
-            .name("log".to_owned())
-            .spawn_scoped(scope, || Wal::open(files, log_options))?;
-        let opened = Store::open(&data_dir.store(), &store_options);
-        let log = reading
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((log, opened))
-    })
-    .map_err(StartError::Thread)?;
+    let open_log = || Wal::open(files, log_options);
+    let open_store = || Store::open(&data_dir.store(), &store_options);
+    let (log, opened) = match simulated() {
+        true => (open_log(), open_store()),
+        false => both(open_log, open_store).map_err(StartError::Thread)?,
+    };
     let ((wal, mut recovered), opened) = (log?, opened?);
     let note = opened.applied.map(Note::decode).transpose()?;
     let installing = Arc::new(Installing::of(&config.data_dir));
@@ -162,14 +158,14 @@ fn open_parts(config: &Config) -> Result<Parts, StartError> {
         (installing.announced(), note.as_ref().and_then(|it| it.last))
     {
         if announced == opened.position && log_storage::synced(&wal) < announced {
-            recovered.committed = Some(begin_behind(&wal, &last)?);
+            recovered.committed = Some(begin_behind(&wal, &last).await?);
         }
         installing.forget();
     }
     are_of_one_piece(&wal, opened.position, note.as_ref()).map_err(StartError::Apart)?;
     if config.force_new_cluster {
         let member_id = config.identity.member_id;
-        force_new_cluster::force(&wal, &mut recovered, note.as_ref(), member_id)?;
+        force_new_cluster::force(&wal, &mut recovered, note.as_ref(), member_id).await?;
     }
     let store = opened.store;
     let (state, reader) = State::open(store.clone(), opened.writer, config.limits)?;
@@ -187,19 +183,50 @@ fn open_parts(config: &Config) -> Result<Parts, StartError> {
     })
 }
 
+/// Opens log and store at a time: both are read for about as long, on a core each.
+fn both<L: Send, S>(
+    open_log: impl FnOnce() -> L + Send,
+    open_store: impl FnOnce() -> S,
+) -> io::Result<(L, S)> {
+    thread::scope(|scope| {
+        let reading = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn_scoped(scope, open_log)?;
+        let opened = open_store();
+        let log = reading
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((log, opened))
+    })
+}
+
 /// Has the log begin behind the store, which was put there without it. Returns when that is on the disk.
-fn begin_behind(wal: &Wal, last: &LogId) -> Result<EntryId, StartError> {
+async fn begin_behind(wal: &Wal, last: &LogId) -> Result<EntryId, StartError> {
     let id = log_storage::entry_id(last);
-    let (done, reached) = std::sync::mpsc::channel();
+    let (done, reached) = oneshot::channel();
     let failed = |error: &dyn std::fmt::Display| StartError::Core(error.to_string());
     wal.purge(id).map_err(|error| failed(&error))?;
     let told = Box::new(move |result| drop(done.send(result)));
     wal.barrier(told).map_err(|error| failed(&error))?;
-    match reached.recv() {
+    match heard(reached).await {
         Ok(Ok(())) => Ok(id),
         Ok(Err(error)) => Err(failed(&error)),
         Err(error) => Err(failed(&error)),
     }
+}
+
+/// The log as the configuration says.
+fn log_in(
+    config: &Config,
+    data_dir: &DataDir,
+) -> Result<(Arc<dyn Files>, wal::Options), StartError> {
+    let files = wal::Disk::open(&wal_dir(config, data_dir)?)
+        .map_err(|source| data_dir.failed("open wal", source))?;
+    let options = wal::Options {
+        segment_bytes: config.wal_segment_bytes,
+        ..wal::Options::default()
+    };
+    Ok((Arc::new(files), options))
 }
 
 /// Where the log lies; a directory of its own is made when it is not there, and its name durable.

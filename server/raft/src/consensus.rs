@@ -14,6 +14,7 @@ use openraft::{Instant as _, LogIdOptionExt as _, RaftMetrics, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::blocking::drive;
 use crate::bootstrap::{self, Parts, StartError};
 use crate::config::Config;
 use crate::core::{self, Core, Running, Stop};
@@ -22,7 +23,7 @@ use crate::flusher::{self, Surroundings};
 use crate::forwards::Forwards;
 use crate::handover::Handover;
 use crate::initial_check;
-use crate::log_storage::{self, LogStorage};
+use crate::log_storage::{self, LogReader, LogStorage};
 use crate::machine::{Machine, Told};
 use crate::membership::{MemberChange, Members};
 use crate::peers::{self, PeerListener, Peers};
@@ -57,7 +58,7 @@ pub(crate) struct Member {
     election_timeout: Duration,
     pub(crate) identity: Identity,
     pub(crate) peers: Peers,
-    core: Mutex<Option<(oneshot::Sender<Stop>, thread::JoinHandle<()>)>>,
+    core: Mutex<Option<(oneshot::Sender<Stop>, core::Thread)>>,
     /// Locked as long as anything of the member lives.
     _data_dir: DataDir,
 }
@@ -77,6 +78,17 @@ impl Consensus {
         listeners: Vec<PeerListener>,
         observer: Arc<dyn Observer>,
     ) -> Result<(Self, Reader), StartError> {
+        drive(Self::begin(config, None, listeners, observer, |_, _| {}))
+    }
+
+    /// Starts the member. `opened` hears of its log before anything is applied.
+    pub(crate) async fn begin(
+        config: Config,
+        log: bootstrap::Log,
+        listeners: Vec<PeerListener>,
+        observer: Arc<dyn Observer>,
+        opened: impl FnOnce(LogReader, Arc<Standing>),
+    ) -> Result<(Self, Reader), StartError> {
         let Parts {
             data_dir,
             wal,
@@ -88,7 +100,7 @@ impl Consensus {
             reader,
             note,
             installing,
-        } = bootstrap::open(&config)?;
+        } = bootstrap::open(&config, log).await?;
         if config.initial_corrupt_check {
             initial_check::check(&config, &reader)?;
         }
@@ -101,6 +113,7 @@ impl Consensus {
             standing.clone(),
             installing.clone(),
         )?;
+        opened(log.reader(), standing.clone());
         let (synced, written, short) = (wal.clone(), wal.clone(), wal.clone());
         let queue = Queue::new(config.proposal_deadline());
         let surroundings = Surroundings {
@@ -152,7 +165,8 @@ impl Consensus {
             reads: reads.clone(),
             reader: reader.clone(),
             installing,
-        })?;
+        })
+        .await?;
         let core = Mutex::new(Some((stop, thread)));
         let flusher = handle;
         let members = Members::new(raft.clone(), reader.clone(), &config);
@@ -370,6 +384,7 @@ impl Consensus {
         };
         // The core may have ended before.
         stop.send(Stop::Cleanly).ok();
+        let Some(core) = core else { return };
         if tokio::task::spawn_blocking(move || core.join())
             .await
             .is_err()
@@ -385,6 +400,7 @@ impl Drop for Member {
             return;
         };
         stop.send(Stop::AsItStands).ok();
+        let Some(core) = core else { return };
         // An observer may hold the last handle: the core then ends after this, by itself.
         if core.thread().id() != thread::current().id() && core.join().is_err() {
             tracing::warn!("the core thread ended by a panic");

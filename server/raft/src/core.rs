@@ -15,6 +15,7 @@ use openraft::{Config as RaftConfig, SnapshotPolicy};
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 
+use crate::blocking::{heard, simulated};
 use crate::bootstrap::StartError;
 use crate::config::Config;
 use crate::flusher::Flushing;
@@ -67,17 +68,24 @@ pub(crate) struct Core {
     pub(crate) installing: Arc<Installing>,
 }
 
+/// The thread of a core; none in a simulated host, of which it is a task.
+pub(crate) type Thread = Option<JoinHandle<()>>;
+
 /// A core that runs.
 pub(crate) struct Running {
     pub(crate) raft: Raft,
     pub(crate) stop: oneshot::Sender<Stop>,
-    pub(crate) thread: JoinHandle<()>,
+    pub(crate) thread: Thread,
 }
 
 /// Starts the thread and waits until everything that is known to be committed was applied, and a lone voter leads.
-pub(crate) fn start(core: Core) -> Result<Running, StartError> {
+pub(crate) async fn start(core: Core) -> Result<Running, StartError> {
     let (started, raft) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
+    if simulated() {
+        drop(tokio::task::spawn_local(core.run(started, stopped)));
+        return running(raft, stop, None).await;
+    }
     let run = move || {
         // No I/O here, so a parked core wakes by a futex.
         match Builder::new_current_thread()
@@ -93,11 +101,24 @@ pub(crate) fn start(core: Core) -> Result<Running, StartError> {
         .name("core".to_owned())
         .spawn(run)
         .map_err(StartError::Thread)?;
-    match raft.blocking_recv() {
-        Ok(Ok(raft)) => Ok(Running { raft, stop, thread }),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(StartError::Core("the core thread panicked".to_owned())),
+    running(raft, stop, Some(thread)).await
+}
+
+async fn running(
+    raft: oneshot::Receiver<Result<Raft, StartError>>,
+    stop: oneshot::Sender<Stop>,
+    thread: Thread,
+) -> Result<Running, StartError> {
+    let error = match heard(raft).await {
+        Ok(Ok(raft)) => return Ok(Running { raft, stop, thread }),
+        Ok(Err(error)) => error,
+        Err(_) => StartError::Core("the core thread panicked".to_owned()),
+    };
+    // It gives up log and store: who starts again finds them free.
+    if thread.is_some_and(|thread| thread.join().is_err()) {
+        tracing::warn!("the core thread ended by a panic");
     }
+    Err(error)
 }
 
 impl Core {
@@ -255,6 +276,10 @@ async fn ended(raft: &Raft) -> String {
 /// Ends the process: what is on this member's disk is known only after a restart.
 pub(crate) fn halt(reason: &str) -> ! {
     tracing::error!(reason, "this member can not go on");
+    #[cfg(feature = "simulation")]
+    if simulated() {
+        crate::simulation::halt(reason)
+    }
     std::process::exit(1)
 }
 

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::blocking::{Receiver, Sender, channel, drive, sleep};
+use crate::blocking::{self, Receiver, Sender, channel, sleep};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::halt;
@@ -231,9 +231,7 @@ pub(crate) fn start(
         purgeable: purgeable_sender,
         flusher,
     };
-    let thread = thread::Builder::new()
-        .name("flusher".to_owned())
-        .spawn(move || drive(task.run()))?;
+    let thread = blocking::start("flusher", move || task.run())?;
     Ok(Flushing {
         handle: Handle {
             commands,
@@ -241,7 +239,7 @@ pub(crate) fn start(
             physically_compacted,
         },
         purgeable,
-        thread: Some(thread),
+        thread,
     })
 }
 

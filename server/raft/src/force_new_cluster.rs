@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::mpsc;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
+use crate::blocking::heard;
 use crate::node::Node;
 use crate::standing::position_after;
 use crate::stored::{self, Note, Unreadable};
@@ -45,7 +46,7 @@ impl From<Unreadable> for ForceError {
 }
 
 /// Makes `member_id` the only member by its own log, where it is not. A fresh directory is left to its founding.
-pub(crate) fn force(
+pub(crate) async fn force(
     wal: &Wal,
     recovered: &mut Recovered,
     note: Option<&Note>,
@@ -64,14 +65,14 @@ pub(crate) fn force(
     // Nobody else has written in this term.
     let term = 1 + vote.map_or(last.term, |vote| vote.leader_id.term.max(last.term));
     let vote = stored::vote(&Vote::new(term, member_id));
-    written(|done| wal.save_vote(vote.clone(), done))?;
+    written(|done| wal.save_vote(vote.clone(), done)).await?;
     let id = EntryId {
         term,
         leader: last.leader,
         index: last.index + 1,
     };
     let payload = alone(member_id, me);
-    written(|done| wal.append(vec![wal::Entry { id, payload }], done))?;
+    written(|done| wal.append(vec![wal::Entry { id, payload }], done)).await?;
     recovered.vote = Some(vote);
     tracing::warn!(
         others,
@@ -105,12 +106,12 @@ fn alone(member_id: u64, me: Node) -> Bytes {
 }
 
 /// Waits until what `write` queues is on the disk.
-fn written(write: impl FnOnce(Done) -> Result<(), WalError>) -> Result<(), ForceError> {
-    let (done, reached) = mpsc::channel();
+async fn written(write: impl FnOnce(Done) -> Result<(), WalError>) -> Result<(), ForceError> {
+    let (done, reached) = oneshot::channel();
     write(Box::new(move |result| {
         // The receiver waits below.
         done.send(result).ok();
     }))?;
-    let result = reached.recv();
+    let result = heard(reached).await;
     Ok(result.unwrap_or_else(|_| Err(io::Error::other("the log ended")))?)
 }

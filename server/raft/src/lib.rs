@@ -40,6 +40,8 @@ mod queue;
 mod reads;
 mod replies;
 mod runtime;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod sink;
 mod snapshot;
 mod space;

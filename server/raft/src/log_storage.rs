@@ -57,6 +57,10 @@ impl LogStorage {
             installing,
         })
     }
+
+    pub(crate) fn reader(&self) -> LogReader {
+        self.log.clone()
+    }
 }
 
 /// How far the log is on this member's disk.
@@ -111,6 +115,17 @@ impl RaftLogReader<TypeConfig> for LogReader {
 }
 
 impl LogReader {
+    #[cfg(feature = "simulation")]
+    pub(crate) fn wal(&self) -> &Wal {
+        &self.wal
+    }
+
+    /// The vote that is on the disk.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn saved_vote(&self) -> Option<Vote> {
+        *self.vote.lock()
+    }
+
     /// The first entries of `range`, up to a bound in bytes. Those that are not in memory any more are read from the
     /// disk on another thread.
     async fn read(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
@@ -150,7 +165,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
-        self.log.clone()
+        self.reader()
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {

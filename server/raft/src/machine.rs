@@ -16,7 +16,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 
-use crate::blocking::aside;
+use crate::blocking::{aside, drop_aside};
 use crate::flusher;
 use crate::forwards::Forwards;
 use crate::node::members_of;
@@ -99,7 +99,7 @@ impl Machine {
         self.told.forwards.applied(&origins, &mut outcomes);
         if long {
             // To give back a million rows takes long, too.
-            drop(tokio::task::spawn_blocking(move || drop(sealed)));
+            drop_aside(sealed);
         }
         Ok(outcomes)
     }

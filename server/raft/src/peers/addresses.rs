@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+#[cfg(feature = "simulation")]
+use crate::blocking::simulated;
 use crate::type_config::Membership;
 
 /// The members' peer URLs, by id.
@@ -38,6 +40,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 pub(crate) async fn connect(url: &str) -> io::Result<Box<dyn Socket>> {
     let unusable = |why: &str| io::Error::new(io::ErrorKind::Unsupported, format!("{url}: {why}"));
     match url.split_once("://") {
+        #[cfg(feature = "simulation")]
+        Some(("http", authority)) if simulated() => {
+            Ok(Box::new(turmoil::net::TcpStream::connect(authority).await?))
+        }
         Some(("http", authority)) => {
             let socket = TcpStream::connect(authority).await?;
             socket.set_nodelay(true)?;

@@ -43,6 +43,7 @@ pub(crate) use removal::suspect;
 pub use serve::PeerListener;
 pub(crate) use serve::Serving;
 
+use crate::blocking::simulated;
 use crate::config::Config;
 use crate::data_dir::Identity;
 use crate::sink::Observer;
@@ -175,21 +176,32 @@ pub(crate) struct PeersThread {
 /// # Errors
 /// The system has no thread to give, or no descriptors.
 pub(crate) fn start(shared: Shared, listeners: Vec<PeerListener>) -> io::Result<PeersThread> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
     let shared = Arc::new(shared);
-    let peers = Peers {
+    let peers = |runtime| Peers {
         shared: shared.clone(),
         lines: Arc::default(),
-        runtime: runtime.handle().clone(),
+        runtime,
     };
     let (serve, serving) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
+    let serving_for = shared.clone();
     let work = async move {
         let Ok(serving) = serving.await else {
             return;
         };
-        serve::all(shared, serving, listeners).await;
+        serve::all(serving_for, serving, listeners).await;
     };
+    if simulated() {
+        drop(tokio::spawn(work));
+        return Ok(PeersThread {
+            peers: peers(Handle::current()),
+            serve: Some(serve),
+            stop: Some(stop),
+            thread: None,
+        });
+    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let peers = peers(runtime.handle().clone());
     let thread = thread::Builder::new().name("peers".into()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {

@@ -18,12 +18,13 @@ use tokio::time::timeout;
 use super::greeting::GreetingError;
 use super::line::{Connection, dial};
 use super::{Purpose, Shared, frame, translate};
-use crate::blocking::aside;
+use crate::blocking::{aside, simulated};
 use crate::snapshot::{Snapshot, SnapshotData};
 use crate::type_config::Vote;
 
-/// Payload in one message.
+/// Payload in one message; in a simulation little, so that a store is many of them.
 const STEP_BYTES: usize = 512 << 10;
+const SIMULATED_STEP_BYTES: usize = 1 << 10;
 /// How long the receiver may take for a step, or say nothing while it puts the store in its place.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -122,7 +123,10 @@ pub(super) async fn send(
 }
 
 fn read(mut export: Export) -> (Result<Vec<Row>, ReadError>, Export) {
-    let rows = export.rows(STEP_BYTES);
+    let rows = export.rows(match simulated() {
+        true => SIMULATED_STEP_BYTES,
+        false => STEP_BYTES,
+    });
     (rows, export)
 }
 

@@ -9,6 +9,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::{Nobody, config};
+use crate::blocking::drive;
 use crate::bootstrap;
 use crate::data_dir::DataDir;
 use crate::flusher::{self, Flushing, Surroundings};
@@ -43,7 +44,7 @@ pub(super) fn alone_with(synced: flusher::Synced) -> (Guard, LogStorage, Machine
         flush_interval: Duration::from_secs(3600),
         ..config(dir.path())
     };
-    let parts = bootstrap::open(&config).unwrap();
+    let parts = drive(bootstrap::open(&config, None)).unwrap();
     let standing = Arc::new(Standing::of(super::ME.member_id));
     let log = LogStorage::new(
         parts.wal.clone(),

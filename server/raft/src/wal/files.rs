@@ -37,6 +37,11 @@ pub trait File: Send + Sync + 'static {
     fn reserve(&self, len: u64) -> io::Result<()>;
     /// Makes the file's contents and length durable.
     fn sync_data(&self) -> io::Result<()>;
+    /// How long that takes, in simulated time.
+    #[cfg(feature = "simulation")]
+    fn sync_takes(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
     /// Makes the reads that follow show what the device holds: flushes, then drops cached pages.
     /// After a failed sync the kernel keeps pages that it calls clean and that never reached the device.
     fn settle(&self) -> io::Result<()>;

@@ -51,7 +51,7 @@ use queue::{Operation, check_order, entry_bytes, parts};
 use segment::{Pool, Segment};
 use writer::Writer;
 
-use crate::blocking::{Bell, drive};
+use crate::blocking::{Bell, start};
 
 /// Called once when an operation is durable, or when the log failed before it was. It runs on the log's
 /// thread, before the next batch is written: it must not block, panic or call [`Wal::close`].
@@ -161,24 +161,21 @@ impl Wal {
             counting,
         });
         let writing = shared.clone();
-        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            let operation = "start a thread for";
-            let thread = thread::Builder::new().name(name.into()).spawn(body);
-            thread.map_err(|source| OpenError::Io {
-                operation,
-                file: shared.files.path(""),
-                source,
-            })
+        let no_thread = |source| OpenError::Io {
+            operation: "start a thread for",
+            file: shared.files.path(""),
+            source,
         };
         let preparing = pool.clone();
-        let preparer = spawn("wal-segments", Box::new(move || drive(preparing.run())))?;
-        let writer = spawn("wal", Box::new(move || drive(writer.run(&writing))))
-            .inspect_err(|_| pool.close())?;
+        let preparer = start("wal-segments", move || async move { preparing.run().await });
+        let preparer = preparer.map_err(no_thread)?;
+        let writer = start("wal", move || async move { writer.run(&writing).await });
+        let writer = writer.map_err(no_thread).inspect_err(|_| pool.close())?;
         Ok((
             Wal {
                 shared,
                 pool,
-                threads: Mutex::new(vec![writer, preparer]),
+                threads: Mutex::new(writer.into_iter().chain(preparer).collect()),
             },
             recovered,
         ))

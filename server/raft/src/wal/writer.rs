@@ -19,6 +19,7 @@ use super::queue::Operation;
 use super::replay::Chain;
 use super::segment::{Pool, Segment};
 use super::{Recovered, Shared, State};
+use crate::blocking::sync;
 
 pub(super) struct Writer {
     pool: Arc<Pool>,
@@ -193,7 +194,7 @@ impl Writer {
             .write_all_at(&mut self.builder.slices(&header), self.offset);
         written.map_err(failed("write", shared, &segment))?;
         if !planted(Bug::SkipFsync) {
-            let synced = segment.file.sync_data();
+            let synced = sync(&*segment.file).await;
             synced.map_err(failed("sync", shared, &segment))?;
         }
         self.chain.sequence += 1;

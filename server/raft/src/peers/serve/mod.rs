@@ -62,19 +62,29 @@ pub enum PeerListener {
     Tcp(std::net::TcpListener),
     /// A socket file, set not to block.
     Unix(std::os::unix::net::UnixListener),
+    /// A port of the simulated host.
+    #[cfg(feature = "simulation")]
+    Simulated(u16),
 }
 
 /// The same, polled by the peers' runtime.
 enum Port {
     Tcp(TcpListener),
     Unix(UnixListener),
+    #[cfg(feature = "simulation")]
+    Simulated(turmoil::net::TcpListener),
 }
 
 impl Port {
-    fn of(listener: PeerListener) -> io::Result<Self> {
+    async fn of(listener: PeerListener) -> io::Result<Self> {
         Ok(match listener {
             PeerListener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
             PeerListener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+            #[cfg(feature = "simulation")]
+            PeerListener::Simulated(port) => {
+                let any = std::net::Ipv4Addr::UNSPECIFIED;
+                Self::Simulated(turmoil::net::TcpListener::bind((any, port)).await?)
+            }
         })
     }
 
@@ -86,6 +96,8 @@ impl Port {
                 Ok(Box::new(socket))
             }
             Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(listener) => Ok(Box::new(listener.accept().await?.0)),
         }
     }
 }
@@ -119,7 +131,7 @@ pub(super) async fn all(shared: Arc<Shared>, with: Serving, listeners: Vec<PeerL
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut ports = JoinSet::new();
     for listener in listeners {
-        match Port::of(listener) {
+        match Port::of(listener).await {
             Ok(port) => drop(ports.spawn(take(served.clone(), room.clone(), port))),
             Err(error) => tracing::error!(%error, "a peer port can't be served"),
         }

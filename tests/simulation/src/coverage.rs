@@ -1,0 +1,71 @@
+//! What runs have gone through: a set of runs that missed one of these has proven less than it says, and fails.
+
+use keystead_raft::Counters;
+
+macro_rules! coverage {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts, of one run or of many.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Coverage { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Coverage {
+            /// All counts by name.
+            pub fn counts(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+
+            /// Adds what a run printed by name.
+            pub fn add(&mut self, name: &str, count: u64) {
+                match name {
+                    $(stringify!($name) => self.$name += count,)*
+                    _ => {}
+                }
+            }
+        }
+    };
+}
+
+coverage! {
+    /// Writes that were acknowledged.
+    writes,
+    /// Of these, by members that did not lead.
+    writes_through_followers,
+    /// Linearizable reads that were answered.
+    reads,
+    /// Terms that had a leader.
+    leaders,
+    /// Handovers of the leadership that were asked for and done.
+    leaders_moved,
+    /// Changes of the members that were done.
+    members_changed,
+    /// Members that ended, with a loss of power or without.
+    crashes,
+    /// Times that all ended at once.
+    all_crashed,
+    /// Sectors that a loss of power took.
+    sectors_lost,
+    /// Disks that failed.
+    disks_failed,
+    /// Networks that were cut, in any shape.
+    partitions,
+    /// Times that a member took the end of its log back.
+    tails_truncated,
+    /// Segments of logs that were used again.
+    segments_recycled,
+    /// Purges of logs.
+    purges,
+    /// Stores that were taken over from another member.
+    snapshots_installed,
+    /// Of those that were begun, the ones that were cut midway.
+    snapshots_cut,
+    /// Those that went on where an earlier one was cut.
+    snapshots_resumed,
+}
+
+impl Coverage {
+    /// Adds what a member did in one run of its process.
+    pub fn take(&mut self, counters: &Counters) {
+        self.segments_recycled += counters.log.segments_recycled;
+        self.purges += counters.log.purges;
+    }
+}

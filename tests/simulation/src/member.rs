@@ -1,0 +1,160 @@
+//! The software of a host: one member of the real crate, its clients, and who takes orders.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use keystead_raft::simulation::{Inside, Surroundings};
+use keystead_raft::{Answering, Consensus, Observer};
+use keystead_state::{Applied, Reader};
+
+use crate::load;
+use crate::plan::{PORT, Plan};
+use crate::world::{Order, World};
+
+/// Clients that write at each member.
+const WRITERS: u64 = 2;
+/// And those that read.
+const READERS: u64 = 3;
+
+/// Runs the member on a host until the host crashes.
+pub async fn run(world: World, at: usize) -> turmoil::Result {
+    let inside = Inside::default();
+    let (config, surroundings) = {
+        let mut facts = world.lock();
+        facts.starting(at, inside.clone());
+        let slot = &facts.slots[at];
+        let surroundings = Surroundings {
+            files: Arc::new(slot.disk.clone()),
+            log: facts.plan.log(at),
+            port: PORT,
+            inside: inside.clone(),
+        };
+        (facts.plan.config(at, &slot.dir), surroundings)
+    };
+    let observer = Arc::new(Seen {
+        world: world.clone(),
+        at,
+        inside,
+    });
+    match Consensus::simulate(config, surroundings, observer).await {
+        Ok((consensus, reader)) => {
+            world.lock().started(at, consensus.clone(), reader.clone());
+            for writer in 0..WRITERS {
+                let (world, consensus) = (world.clone(), consensus.clone());
+                tokio::task::spawn_local(load::write(world, at, writer, consensus));
+            }
+            for nth in 0..READERS {
+                let (consensus, reader) = (consensus.clone(), reader.clone());
+                tokio::task::spawn_local(load::read(world.clone(), at, nth, consensus, reader));
+            }
+            obey(world, at, consensus).await;
+        }
+        Err(error) => refused(&world, at, &error.to_string()),
+    }
+    std::future::pending().await
+}
+
+/// A member that does not start is wrong, unless its disk has just failed: then it is tried again.
+fn refused(world: &World, at: usize, error: &str) {
+    let mut facts = world.lock();
+    if facts.slots[at].disk.take_failed() {
+        facts.note(|| format!("m{at} did not start on a failing disk"));
+        let again = facts.now_ms + 100;
+        facts.slots[at].restart_at = Some(again);
+    } else {
+        facts.violated(format!("m{at} did not start: {error}"));
+    }
+}
+
+async fn obey(world: World, at: usize, consensus: Consensus) {
+    let orders = world.lock().slots[at].orders.clone();
+    loop {
+        let next = orders.waiting.lock().pop_front();
+        match next {
+            Some(order) => {
+                tokio::task::spawn_local(follow(world.clone(), at, consensus.clone(), order));
+            }
+            None => orders.more.notified().await,
+        }
+    }
+}
+
+async fn follow(world: World, at: usize, consensus: Consensus, order: Order) {
+    let done = match &order {
+        Order::Move(to) => consensus.move_leader(*to).await,
+        Order::Change(change) => consensus.change_members(change).await.map(drop),
+        Order::Write => {
+            while !load::write_once(&world, at, &consensus, b"last", 10).await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Ok(())
+        }
+    };
+    let mut facts = world.lock();
+    facts.note(|| format!("m{at} was asked {order:?}: {done:?}"));
+    if done.is_ok() {
+        match order {
+            Order::Move(_) => facts.coverage.leaders_moved += 1,
+            Order::Change(_) => facts.coverage.members_changed += 1,
+            Order::Write => facts.slots[at].wrote_last = true,
+        }
+    }
+}
+
+/// Tells the world what a member does.
+struct Seen {
+    world: World,
+    at: usize,
+    inside: Inside,
+}
+
+impl Observer for Seen {
+    fn applied(&self, applied: &Applied) {
+        let mut digest = DefaultHasher::new();
+        for row in applied.sealed.rows.iter() {
+            let revision = (row.revision.main, row.revision.sub);
+            (revision, row.tombstone, &row.payload).hash(&mut digest);
+        }
+        (
+            applied.sealed.last,
+            applied.compacted,
+            applied.outcomes.len(),
+        )
+            .hash(&mut digest);
+        let rows = &applied.sealed.rows;
+        let mut facts = self.world.lock();
+        facts.applied(self.at, self.inside.applied(), rows, digest.finish());
+    }
+
+    fn restored(&self, _: &Reader) {
+        let (_, index) = self.inside.applied();
+        self.world.lock().restored(self.at, index);
+    }
+
+    fn removed(&self) {
+        let at = self.at;
+        self.world
+            .lock()
+            .note(|| format!("m{at} hears that it was removed"));
+    }
+
+    fn asked(&self, _: Bytes) -> Answering {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn leader_changed(&self, leading: bool, term: u64) {
+        let at = self.at;
+        let mut facts = self.world.lock();
+        facts.note(|| {
+            format!(
+                "m{at} leads: {leading}, in term {term} as {:x}",
+                Plan::id(at)
+            )
+        });
+        if leading {
+            facts.leads(at, term);
+        }
+    }
+}
