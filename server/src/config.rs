@@ -31,6 +31,8 @@ pub struct Config {
     /// The members that found the cluster, as etcd's `--initial-cluster` lists them: `name=url` with commas between. Read by a new
     /// member only.
     pub initial_cluster: Option<String>,
+    /// Where DNS names these members, in place of the list. Read by a new member only.
+    pub discovery: Option<Discovery>,
     /// Whether a new member is to join a cluster that runs.
     pub joins: bool,
     /// Tells clusters with equal URLs apart.
@@ -76,6 +78,17 @@ pub struct Config {
     pub shards: usize,
     /// Sizes and times of the store, for tuning and for tests with tiny limits.
     pub storage: Storage,
+}
+
+/// SRV records that name the members of a cluster, as etcd's `--discovery-srv` has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// The domain that they are of.
+    pub domain: String,
+    /// What tells several clusters of one domain apart, after a dash in the service's name; may be empty.
+    pub service_name: String,
+    /// The DNS servers to ask; none are those of this machine.
+    pub nameservers: Vec<SocketAddr>,
 }
 
 /// What can be listened on.
@@ -168,6 +181,7 @@ impl Default for Config {
             advertise_client_urls: vec!["http://localhost:2379".into()],
             advertise_peer_urls: vec!["http://localhost:2380".into()],
             initial_cluster: None,
+            discovery: None,
             joins: false,
             cluster_token: "etcd-cluster".into(),
             force_new_cluster: false,

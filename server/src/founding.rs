@@ -7,6 +7,7 @@ use keystead_proto::etcdserverpb::Member;
 use keystead_raft::{Identity, Roster};
 
 use crate::config::Config;
+use crate::discovery::{self, DiscoveryError};
 use crate::identity;
 
 /// Why no cluster is founded.
@@ -38,6 +39,9 @@ pub enum FoundingError {
          with --initial-cluster-state=existing"
     )]
     Bootstrapped(u64),
+    /// DNS does not name its cluster.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The list of founders has something that is none.
     #[error("--initial-cluster: {0:?} is not name=url")]
     NotAMember(String),
@@ -76,23 +80,24 @@ pub(crate) fn found(config: &Config) -> Result<Founding, FoundingError> {
     if config.name.is_empty() {
         return Err(FoundingError::NotNamed(String::new()));
     }
-    let named = named(config)?;
-    let founder = |(name, peer_urls): (&str, &Vec<String>)| Member {
+    let named = listed(config)?;
+    let founder = |(name, peer_urls): (&String, &Vec<String>)| Member {
         id: identity::member_id(peer_urls, &config.cluster_token),
-        name: name.to_owned(),
+        // DNS tells each founder other names for the others, and all must begin with the same.
+        name: match &config.discovery {
+            Some(_) => String::new(),
+            None => name.clone(),
+        },
         peer_urls: peer_urls.clone(),
         ..Member::default()
     };
-    let mut founders: Vec<_> = named
-        .iter()
-        .map(|(name, urls)| founder((name, urls)))
-        .collect();
+    let mut founders: Vec<_> = named.iter().map(founder).collect();
     founders.sort_unstable_by_key(|founder| founder.id);
     let ids: Vec<_> = founders.iter().map(|founder| founder.id).collect();
     Ok(Founding {
         identity: Identity {
             cluster_id: identity::cluster_id(&ids),
-            member_id: identity::member_id(&config.advertise_peer_urls, &config.cluster_token),
+            member_id: identity::member_id(&named[&config.name], &config.cluster_token),
         },
         founders,
     })
@@ -129,7 +134,7 @@ pub(crate) fn join(
     config: &Config,
     ask: impl FnOnce(&[String]) -> Option<Roster>,
 ) -> Result<Founding, FoundingError> {
-    let named = named(config)?;
+    let named = listed(config)?;
     let others = named.iter().filter(|(name, _)| **name != config.name);
     let others: Vec<_> = others.flat_map(|(_, urls)| urls.clone()).collect();
     let roster = ask(&others).ok_or(FoundingError::NobodyAnswers)?;
@@ -155,13 +160,31 @@ pub(crate) fn join(
     Ok(Founding {
         identity: Identity {
             cluster_id: roster.cluster_id,
-            member_id: id_of(&config.advertise_peer_urls)?,
+            member_id: id_of(&named[&config.name])?,
         },
         founders: Vec::new(),
     })
 }
 
-/// The peer URLs of each founder, sorted, by name.
+/// The peer URLs of each founder, sorted, by name; this one is among them.
+fn listed(config: &Config) -> Result<BTreeMap<String, Vec<String>>, FoundingError> {
+    let named = match &config.discovery {
+        Some(discovery) => discovery::find(config, discovery)?,
+        None => named(config)?,
+    };
+    let mut urls: Vec<_> = named.values().flatten().collect();
+    let count = urls.len();
+    urls.sort_unstable();
+    urls.dedup();
+    if urls.len() < count {
+        let member = |(name, urls): (&String, &Vec<String>)| format!("{name}={}", urls.join(","));
+        let list: Vec<_> = named.iter().map(member).collect();
+        return Err(FoundingError::DuplicateUrl(list.join(",")));
+    }
+    Ok(named)
+}
+
+/// The same as the configuration lists them.
 fn named(config: &Config) -> Result<BTreeMap<String, Vec<String>>, FoundingError> {
     let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let Some(list) = &config.initial_cluster else {
@@ -191,13 +214,6 @@ fn named(config: &Config) -> Result<BTreeMap<String, Vec<String>>, FoundingError
             listed: listed.join(","),
             advertised: config.advertise_peer_urls.join(","),
         });
-    }
-    let mut urls: Vec<_> = named.values().flatten().collect();
-    let count = urls.len();
-    urls.sort_unstable();
-    urls.dedup();
-    if urls.len() < count {
-        return Err(FoundingError::DuplicateUrl(list.clone()));
     }
     Ok(named)
 }

@@ -4,6 +4,7 @@ mod aside;
 mod compactor;
 pub mod config;
 mod corruption;
+mod discovery;
 pub mod error;
 mod founding;
 mod header;
@@ -24,6 +25,7 @@ mod testing;
 pub mod watch;
 
 pub use config::{Config, REPORTED_VERSION};
+pub use discovery::DiscoveryError;
 pub use founding::FoundingError;
 /// Makes any panic in the process end it; see [`keystead_raft::abort_on_panic`].
 pub use keystead_raft::abort_on_panic;

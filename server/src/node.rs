@@ -252,9 +252,11 @@ fn tell(change: &AlarmChange) {
 /// Whose data the directory holds; a new directory becomes that of the founder that the addresses and the token name.
 fn whose(config: &Config) -> Result<Founding, StartError> {
     match DataDir::identity(&config.data_dir)? {
-        // A start that was cut short before there was anything in the log founds anew.
-        Some(identity) => Ok(founding::found(config)
-            .ok()
+        // A start that was cut short before there was anything in the log founds anew. DNS is asked once only: it may be
+        // gone, and then each start would wait for it.
+        Some(identity) => Ok(Some(config)
+            .filter(|config| config.discovery.is_none())
+            .and_then(|config| founding::found(config).ok())
             .filter(|founding| founding.identity == identity && !config.joins)
             .unwrap_or(Founding {
                 identity,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use keystead_server::Config;
 use keystead_server::config::{
-    AutoCompaction, DEFAULT_QUOTA_BYTES, Keepalive, ListenAddress, REPORTED_VERSION, Storage,
+    AutoCompaction, DEFAULT_QUOTA_BYTES, Discovery, Keepalive, ListenAddress, REPORTED_VERSION,
+    Storage,
 };
 
 use crate::duration;
@@ -44,6 +45,7 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         advertise_peer_urls: advertised(given, "initial-advertise-peer-urls", DEFAULT_PEER_URL)?,
         advertise_client_urls: advertised(given, "advertise-client-urls", DEFAULT_CLIENT_URL)?,
         initial_cluster: given.get("initial-cluster").map(str::to_owned),
+        discovery: discovery(given)?,
         joins: given.read("initial-cluster-state", false, cluster_state)?,
         cluster_token: given
             .get("initial-cluster-token")
@@ -90,6 +92,26 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         return Err(Refusal::Invalid(sentence.to_owned()));
     }
     Ok(config)
+}
+
+/// Where DNS names the members, if it is to.
+fn discovery(given: &Given) -> Result<Option<Discovery>, Refusal> {
+    let Some(domain) = given.text("discovery-srv") else {
+        return Ok(None);
+    };
+    if given.text("initial-cluster").is_some() {
+        let sentence = "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\", \
+                        \"discovery-endpoints\" or \"discovery-srv\"";
+        return Err(sentence.to_owned().into());
+    }
+    Ok(Some(Discovery {
+        domain: domain.to_owned(),
+        service_name: given
+            .get("discovery-srv-name")
+            .unwrap_or_default()
+            .to_owned(),
+        nameservers: Vec::new(),
+    }))
 }
 
 /// The interval must be one even where nothing is checked.
@@ -324,6 +346,10 @@ mod tests {
             (&["--auto-compaction-mode=never"], "auto-compaction-mode"),
             (&["--reported-version=latest"], "--reported-version"),
             (&["--unflushed-limit-bytes=1000"], "--unflushed-limit-bytes"),
+            (
+                &["--discovery-srv=a.test", "--initial-cluster=m1=http://a:1"],
+                "multiple discovery or bootstrap flags are set",
+            ),
             (
                 &["--compact-hash-check-time=0s"],
                 "--compact-hash-check-time must be >0",

@@ -196,6 +196,20 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag(
         CLUSTERING,
+        "discovery-srv",
+        Kind::Text,
+        "",
+        "DNS domain whose SRV records name the members that form the cluster, in place of --initial-cluster",
+    ),
+    flag(
+        CLUSTERING,
+        "discovery-srv-name",
+        Kind::Text,
+        "",
+        "The name behind etcd-server- in these records",
+    ),
+    flag(
+        CLUSTERING,
         "initial-cluster-state",
         Kind::Text,
         "new",
@@ -435,8 +449,8 @@ const NO_HTTP: &str = "there is no HTTP side yet";
 const NO_TLS: &str = "there is no TLS yet";
 const NO_USERS: &str = "there are no users yet";
 const NO_TRACES: &str = "there are no traces yet";
-const DISCOVERY: &str = "discovery";
-const NO_DISCOVERY: &str = "there is no discovery";
+const DISCOVERY: &str = "discovery but by DNS";
+const NO_DISCOVERY: &str = "there is no discovery but by DNS";
 const DEFRAG_STOPS_NOBODY: &str = "defragmentation stops nobody, so it needs no start-up slot";
 const UNLOCKED: &str = "memory is not locked: the data is read through the page cache";
 const NOT_TIMED: &str = "single slow requests are not logged";
@@ -683,8 +697,6 @@ const ABSENT: &[Absent] = &[
     absent("discovery-token", Kind::Text, "", DISCOVERY),
     absent("discovery-endpoints", Kind::List, "", DISCOVERY),
     absent("discovery-proxy", Kind::Text, "", DISCOVERY),
-    absent("discovery-srv", Kind::Text, "", DISCOVERY),
-    absent("discovery-srv-name", Kind::Text, "", DISCOVERY),
     absent("discovery-fallback", Kind::Text, "exit", DISCOVERY),
 ];
 

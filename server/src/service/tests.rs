@@ -1,6 +1,7 @@
 //! A whole member, asked over its port: what the services answer once consensus, state and store stand behind them.
 
 mod calls;
+mod discovery;
 mod election;
 mod kv;
 mod lease;
