@@ -1,5 +1,6 @@
 //! Leases as far as they are replicated.
 
+use keystead_mvcc::KeyValueRef;
 use keystead_state::{LeaseChange, LeaseFacts};
 
 use crate::machine::Machine;
@@ -21,31 +22,34 @@ fn granting_uses_no_revision_and_an_id_only_once() {
 
 #[test]
 fn a_revoked_lease_takes_its_keys_with_it_sorted_and_in_one_revision() {
-    let mut machine = Machine::new();
-    machine.script([
-        (grant(7, 10), "@1 ~7 10s"),
-        (put_leased("b", "", 7), "@2"),
-        (put_leased("a", "", 7), "@3"),
-        (put_leased("c", "", 7), "@4"),
-        (put("c", ""), "@5"),
-    ]);
-    let applied = machine.entry(&[revoke(7), revoke(7)]);
-    assert_eq!(
-        applied.outcomes.iter().map(show).collect::<Vec<_>>(),
-        ["@6", "LeaseNotFound"]
-    );
-    assert_eq!(applied.lease_changes, [LeaseChange::Revoked { id: 7 }]);
-    let deleted: Vec<_> = applied
-        .sealed
-        .rows
-        .iter()
-        .map(|row| (row.revision.to_string(), row.tombstone))
-        .collect();
-    assert_eq!(
-        deleted,
-        [("6.0".to_owned(), true), ("6.1".to_owned(), true)]
-    );
-    assert_eq!(machine.range(&range_of("a", "\0")), "@6 #1 c=[4.5.2]");
+    // On one member as on the next.
+    for mut machine in [Machine::new(), Machine::new()] {
+        machine.script([
+            (grant(7, 10), "@1 ~7 10s"),
+            (put_leased("b", "", 7), "@2"),
+            (put_leased("a", "", 7), "@3"),
+            (put_leased("c", "", 7), "@4"),
+            (put("c", ""), "@5"),
+        ]);
+        let applied = machine.entry(&[revoke(7), revoke(7)]);
+        assert_eq!(
+            applied.outcomes.iter().map(show).collect::<Vec<_>>(),
+            ["@6", "LeaseNotFound"]
+        );
+        assert_eq!(applied.lease_changes, [LeaseChange::Revoked { id: 7 }]);
+        let rows = applied.sealed.rows.iter();
+        let deleted: Vec<_> = rows
+            .map(|row| {
+                let key = KeyValueRef::decode(&row.payload)
+                    .expect("it was encoded")
+                    .key;
+                (row.revision.to_string(), row.tombstone, key)
+            })
+            .collect();
+        let gone = |revision: &str, key| (revision.to_owned(), true, key);
+        assert_eq!(deleted, [gone("6.0", &b"a"[..]), gone("6.1", b"b")]);
+        assert_eq!(machine.range(&range_of("a", "\0")), "@6 #1 c=[4.5.2]");
+    }
 }
 
 #[test]
