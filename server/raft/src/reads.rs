@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use keystead_proto::peer::{ReadIndex, answer, ask};
+use keystead_seeded::{Bug, planted};
 use keystead_state::Refusal;
 use openraft::ReadPolicy;
 use openraft::errors::RaftError;
@@ -119,6 +120,9 @@ impl Rounds {
             }
             tokio::select! {
                 ask = self.0.recv() => match ask {
+                    Some(ask) if round.is_some() && planted(Bug::ReuseReadIndex) => {
+                        asked.push((Instant::now(), ask));
+                    }
                     Some(ask) => next.push((Instant::now(), ask)),
                     None => return,
                 },

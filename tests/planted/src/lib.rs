@@ -47,6 +47,8 @@ pub enum Bug {
     RemoveInOwnOrder,
     /// A watch that goes on from a revision is told the one before, too.
     RepeatOnResume,
+    /// A read joins the round that is under way, which may have begun before what the read must see.
+    ReuseReadIndex,
     /// A member says to any leader that it follows it.
     BackAnyVote,
     /// The client's watch goes on from the revision at which a server said that it was created.
@@ -77,7 +79,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 32] = [
+    pub const ALL: [Bug; 33] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -97,6 +99,7 @@ impl Bug {
         Bug::RevokeInAnyTerm,
         Bug::RemoveInOwnOrder,
         Bug::RepeatOnResume,
+        Bug::ReuseReadIndex,
         Bug::BackAnyVote,
         Bug::ResumeFromCreated,
         Bug::SplitRevision,
@@ -134,6 +137,7 @@ impl Bug {
             Bug::RevokeInAnyTerm => "revoke_in_any_term",
             Bug::RemoveInOwnOrder => "remove_in_own_order",
             Bug::RepeatOnResume => "repeat_on_resume",
+            Bug::ReuseReadIndex => "reuse_read_index",
             Bug::BackAnyVote => "back_any_vote",
             Bug::ResumeFromCreated => "resume_from_created",
             Bug::SplitRevision => "split_revision",

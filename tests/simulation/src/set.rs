@@ -13,7 +13,7 @@ use crate::Arguments;
 use crate::coverage::Coverage;
 
 /// How long one run may take, on a machine that is busy with other things.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(600);
 /// Fewer runs can't be expected to go through everything.
 const ENOUGH_RUNS: usize = 40;
 

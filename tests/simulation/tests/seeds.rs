@@ -23,6 +23,12 @@ fn a_seed_run_twice_is_the_same_run() {
     }
 }
 
+/// What tests/seeded demands to be red with a bug in it.
+#[test]
+fn a_few_seeds_keep_the_rules() {
+    assert!(simulate(&["--fixed", "8", "--fresh", "0", "--stop"]).success());
+}
+
 #[test]
 fn fifty_fixed_seeds_and_some_fresh_ones_keep_the_rules_and_go_through_everything() {
     let fresh = match std::env::var_os("KEYSTEAD_TEST_LONG") {
