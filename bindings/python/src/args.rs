@@ -266,3 +266,13 @@ pub(crate) fn count(given: &Bound<'_, PyAny>) -> PyResult<usize> {
     let Natural(count) = given.as_borrowed().extract()?;
     usize::try_from(count).map_err(|_| PyOverflowError::new_err("too large"))
 }
+
+/// How many things a batch may have: none would be no batch.
+pub(crate) fn most(given: &Bound<'_, PyAny>) -> PyResult<usize> {
+    match count(given)? {
+        0 => Err(PyValueError::new_err(
+            "a batch has room for one thing or more",
+        )),
+        most => Ok(most),
+    }
+}

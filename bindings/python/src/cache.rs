@@ -3,12 +3,11 @@
 use keystead_facade as facade;
 use keystead_facade::{CacheNotice, CacheOptions, CacheView};
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::answer::list;
-use crate::args::{Data, Length, Natural, count, keys, one_key};
+use crate::args::{self, Data, Length, Natural, count, keys, one_key};
 use crate::call::Call;
 use crate::client::Client;
 use crate::errors::to_exception;
@@ -109,13 +108,8 @@ impl Cache {
 impl CacheSubscription {
     #[pyo3(signature = (most, timeout))]
     fn next_batch(&self, most: &Bound<'_, PyAny>, timeout: Option<Length>) -> PyResult<Call> {
-        let most = count(most)?;
-        if most == 0 {
-            return Err(PyValueError::new_err(
-                "a batch has room for one thing or more",
-            ));
-        }
-        Ok(self.0.next_batch(most, timeout.map(|limit| limit.0)).into())
+        let timeout = timeout.map(|limit| limit.0);
+        Ok(self.0.next_batch(args::most(most)?, timeout).into())
     }
 
     fn cancel(&self) {

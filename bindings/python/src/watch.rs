@@ -5,7 +5,7 @@ use keystead_facade::{OnGap, Watch};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::args::{Data, Length, Natural, count, keys};
+use crate::args::{self, Data, Length, Natural, count, keys};
 use crate::call::Call;
 use crate::client::Client;
 
@@ -82,13 +82,8 @@ impl Client {
 impl Watcher {
     #[pyo3(signature = (most, timeout))]
     fn next_batch(&self, most: &Bound<'_, PyAny>, timeout: Option<Length>) -> PyResult<Call> {
-        let most = count(most)?;
-        if most == 0 {
-            return Err(PyValueError::new_err(
-                "a batch has room for one thing or more",
-            ));
-        }
-        Ok(self.0.next_batch(most, timeout.map(|limit| limit.0)).into())
+        let timeout = timeout.map(|limit| limit.0);
+        Ok(self.0.next_batch(args::most(most)?, timeout).into())
     }
 
     fn cancel(&self) {

@@ -5,23 +5,14 @@ import pathlib
 import threading
 
 import pytest
+import uvloop
 
 import keystead
 
 
-def loops():
-    yield pytest.param(asyncio.new_event_loop, id="asyncio")
-    try:
-        import uvloop
-    except ImportError:
-        yield pytest.param(None, id="uvloop", marks=pytest.mark.skip("uvloop is not installed"))
-    else:
-        yield pytest.param(uvloop.new_event_loop, id="uvloop")
-
-
-@pytest.fixture(params=loops())
+@pytest.fixture(params=[asyncio, uvloop], ids=["asyncio", "uvloop"])
 def runner(request):
-    with asyncio.Runner(loop_factory=request.param) as runner:
+    with asyncio.Runner(loop_factory=request.param.new_event_loop) as runner:
         yield runner
 
 
