@@ -107,8 +107,8 @@ impl From<Undecodable> for GrpcStatus {
 impl From<Refusal> for GrpcStatus {
     fn from(refusal: Refusal) -> Self {
         use Code::{
-            DataLoss, FailedPrecondition, InvalidArgument, NotFound, OutOfRange, ResourceExhausted,
-            Unavailable,
+            DataLoss, FailedPrecondition, InvalidArgument, NotFound, OutOfRange, PermissionDenied,
+            ResourceExhausted, Unauthenticated, Unavailable,
         };
         match refusal {
             Refusal::EmptyKey => Self::of(InvalidArgument, "etcdserver: key is not provided"),
@@ -182,6 +182,63 @@ impl From<Refusal> for GrpcStatus {
                 FailedPrecondition,
                 "etcdserver: rpc not supported for learner",
             ),
+            Refusal::UserNameEmpty => Self::of(InvalidArgument, "etcdserver: user name is empty"),
+            Refusal::UserExists => {
+                Self::of(FailedPrecondition, "etcdserver: user name already exists")
+            }
+            Refusal::UserNotFound => {
+                Self::of(FailedPrecondition, "etcdserver: user name not found")
+            }
+            Refusal::RoleNameEmpty => Self::of(InvalidArgument, "etcdserver: role name is empty"),
+            Refusal::RoleExists => {
+                Self::of(FailedPrecondition, "etcdserver: role name already exists")
+            }
+            Refusal::RoleNotFound => {
+                Self::of(FailedPrecondition, "etcdserver: role name not found")
+            }
+            Refusal::RoleNotGranted => Self::of(
+                FailedPrecondition,
+                "etcdserver: role is not granted to the user",
+            ),
+            Refusal::PermissionNotGiven => {
+                Self::of(InvalidArgument, "etcdserver: permission not given")
+            }
+            Refusal::PermissionNotGranted => Self::of(
+                FailedPrecondition,
+                "etcdserver: permission is not granted to the role",
+            ),
+            Refusal::RootUserMissing => {
+                Self::of(FailedPrecondition, "etcdserver: root user does not exist")
+            }
+            Refusal::RootRoleMissing => Self::of(
+                FailedPrecondition,
+                "etcdserver: root user does not have root role",
+            ),
+            Refusal::InvalidAuthManagement => {
+                Self::of(InvalidArgument, "etcdserver: invalid auth management")
+            }
+            Refusal::AuthNotEnabled => Self::of(
+                FailedPrecondition,
+                "etcdserver: authentication is not enabled",
+            ),
+            Refusal::AuthFailed => Self::of(
+                InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+            ),
+            // etcd has no constant for this one: the text of its innards goes out as it is.
+            Refusal::NoPasswordUser => Self::of(
+                Code::Unknown,
+                "auth: authentication failed, password was given for no password user",
+            ),
+            Refusal::InvalidAuthToken => {
+                Self::of(Unauthenticated, "etcdserver: invalid auth token")
+            }
+            Refusal::OldAuthRevision => {
+                Self::of(InvalidArgument, "etcdserver: revision of auth store is old")
+            }
+            Refusal::PermissionDenied => {
+                Self::of(PermissionDenied, "etcdserver: permission denied")
+            }
             Refusal::NoSpace => Self::of(
                 ResourceExhausted,
                 "etcdserver: mvcc: database space exceeded",
@@ -277,6 +334,39 @@ mod tests {
                 9,
                 "rpc not supported for learner",
             ),
+            (Refusal::UserNameEmpty, 3, "user name is empty"),
+            (Refusal::UserExists, 9, "user name already exists"),
+            (Refusal::UserNotFound, 9, "user name not found"),
+            (Refusal::RoleNameEmpty, 3, "role name is empty"),
+            (Refusal::RoleExists, 9, "role name already exists"),
+            (Refusal::RoleNotFound, 9, "role name not found"),
+            (
+                Refusal::RoleNotGranted,
+                9,
+                "role is not granted to the user",
+            ),
+            (Refusal::PermissionNotGiven, 3, "permission not given"),
+            (
+                Refusal::PermissionNotGranted,
+                9,
+                "permission is not granted to the role",
+            ),
+            (Refusal::RootUserMissing, 9, "root user does not exist"),
+            (
+                Refusal::RootRoleMissing,
+                9,
+                "root user does not have root role",
+            ),
+            (Refusal::InvalidAuthManagement, 3, "invalid auth management"),
+            (Refusal::AuthNotEnabled, 9, "authentication is not enabled"),
+            (
+                Refusal::AuthFailed,
+                3,
+                "authentication failed, invalid user ID or password",
+            ),
+            (Refusal::InvalidAuthToken, 16, "invalid auth token"),
+            (Refusal::OldAuthRevision, 3, "revision of auth store is old"),
+            (Refusal::PermissionDenied, 7, "permission denied"),
             (Refusal::NoSpace, 8, "mvcc: database space exceeded"),
             (Refusal::Corrupt, 15, "corrupt cluster"),
             (Refusal::TooManyRequests, 2, "too many requests"),
@@ -296,5 +386,12 @@ mod tests {
                 (code, &*format!("etcdserver: {text}"))
             );
         }
+    }
+
+    #[test]
+    fn a_user_without_password_is_refused_in_the_words_of_etcds_innards() {
+        let status = GrpcStatus::from(Refusal::NoPasswordUser);
+        let text = "auth: authentication failed, password was given for no password user";
+        assert_eq!((status.code as i32, &*status.message), (2, text));
     }
 }

@@ -63,8 +63,7 @@ impl Member {
         Ok(Record {
             kind: kind.into(),
             payload,
-            user: String::new(),
-            auth_revision: 0,
+            ..Record::default()
         })
     }
 

@@ -161,6 +161,7 @@ fn encode(headers: &Headers, answer: Answer) -> Bytes {
         Answer::LeaseGrant(mut message) => complete!(message),
         Answer::LeaseRevoke(mut message) => complete!(message),
         Answer::Alarm(mut message) => complete!(message),
+        Answer::Authenticate(mut message) => complete!(message),
         // No client's request has this answer.
         Answer::Done { revision } => framed(&headers.at(revision)),
     }

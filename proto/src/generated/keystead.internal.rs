@@ -38,9 +38,21 @@ pub struct Record {
     /// Who asked; empty while authentication is off.
     #[prost(string, tag = "3")]
     pub user: ::prost::alloc::string::String,
-    /// The revision of users and roles that the request was permitted under.
+    /// The revision of users and roles that the request was permitted under; 0 when nobody asked, or nobody known.
     #[prost(uint64, tag = "4")]
     pub auth_revision: u64,
+    /// A member asks on its own account, as for the end of a lease that has expired: no permission is needed.
+    #[prost(bool, tag = "5")]
+    pub own: bool,
+}
+/// A user whose password was found to be right.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authenticate {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What makes the token one that nobody can guess, drawn by the member that was asked; empty where tokens are signed.
+    #[prost(string, tag = "2")]
+    pub simple_token: ::prost::alloc::string::String,
 }
 /// What a record's payload is. The message is one of etcdserverpb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -66,6 +78,30 @@ pub enum RecordKind {
     MemberAttributes = 8,
     /// The version that the cluster speaks, as text
     ClusterVersion = 9,
+    /// AuthEnableRequest
+    AuthEnable = 10,
+    /// AuthDisableRequest
+    AuthDisable = 11,
+    /// Authenticate
+    Authenticate = 12,
+    /// AuthUserAddRequest, with the hash of the password in place of the password
+    UserAdd = 13,
+    /// AuthUserDeleteRequest
+    UserDelete = 14,
+    /// AuthUserChangePasswordRequest, with the hash of the password in place of the password
+    UserChangePassword = 15,
+    /// AuthUserGrantRoleRequest
+    UserGrantRole = 16,
+    /// AuthUserRevokeRoleRequest
+    UserRevokeRole = 17,
+    /// AuthRoleAddRequest
+    RoleAdd = 18,
+    /// AuthRoleDeleteRequest
+    RoleDelete = 19,
+    /// AuthRoleGrantPermissionRequest
+    RoleGrantPermission = 20,
+    /// AuthRoleRevokePermissionRequest
+    RoleRevokePermission = 21,
 }
 impl RecordKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -84,6 +120,18 @@ impl RecordKind {
             Self::Alarm => "ALARM",
             Self::MemberAttributes => "MEMBER_ATTRIBUTES",
             Self::ClusterVersion => "CLUSTER_VERSION",
+            Self::AuthEnable => "AUTH_ENABLE",
+            Self::AuthDisable => "AUTH_DISABLE",
+            Self::Authenticate => "AUTHENTICATE",
+            Self::UserAdd => "USER_ADD",
+            Self::UserDelete => "USER_DELETE",
+            Self::UserChangePassword => "USER_CHANGE_PASSWORD",
+            Self::UserGrantRole => "USER_GRANT_ROLE",
+            Self::UserRevokeRole => "USER_REVOKE_ROLE",
+            Self::RoleAdd => "ROLE_ADD",
+            Self::RoleDelete => "ROLE_DELETE",
+            Self::RoleGrantPermission => "ROLE_GRANT_PERMISSION",
+            Self::RoleRevokePermission => "ROLE_REVOKE_PERMISSION",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -99,6 +147,18 @@ impl RecordKind {
             "ALARM" => Some(Self::Alarm),
             "MEMBER_ATTRIBUTES" => Some(Self::MemberAttributes),
             "CLUSTER_VERSION" => Some(Self::ClusterVersion),
+            "AUTH_ENABLE" => Some(Self::AuthEnable),
+            "AUTH_DISABLE" => Some(Self::AuthDisable),
+            "AUTHENTICATE" => Some(Self::Authenticate),
+            "USER_ADD" => Some(Self::UserAdd),
+            "USER_DELETE" => Some(Self::UserDelete),
+            "USER_CHANGE_PASSWORD" => Some(Self::UserChangePassword),
+            "USER_GRANT_ROLE" => Some(Self::UserGrantRole),
+            "USER_REVOKE_ROLE" => Some(Self::UserRevokeRole),
+            "ROLE_ADD" => Some(Self::RoleAdd),
+            "ROLE_DELETE" => Some(Self::RoleDelete),
+            "ROLE_GRANT_PERMISSION" => Some(Self::RoleGrantPermission),
+            "ROLE_REVOKE_PERMISSION" => Some(Self::RoleRevokePermission),
             _ => None,
         }
     }

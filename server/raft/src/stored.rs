@@ -362,6 +362,7 @@ mod tests {
             payload: Bytes::from_static(payload),
             user: "root".to_owned(),
             auth_revision: 7,
+            own: true,
         };
         let went_in = vec![record(b"one"), record(b""), record(b"three")];
         assert_eq!(

@@ -45,6 +45,7 @@ fn record(id: i64) -> Record {
     Record {
         kind: RecordKind::LeaseRevoke.into(),
         payload,
+        own: true,
         ..Record::default()
     }
 }

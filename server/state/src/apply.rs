@@ -9,16 +9,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keystead_mvcc::{Sealed, Store, Writer};
 use keystead_proto::etcdserverpb::{
-    AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
+    AlarmResponse, AuthenticateResponse, CompactionResponse, DeleteRangeResponse,
+    LeaseGrantResponse, LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
 };
 
 use crate::alarm::{AlarmChange, Effect};
 use crate::fatal::{Fatal, OpenError, Stop};
 use crate::reader::{Reader, Shared};
-use crate::request::Request;
+use crate::request::{Asked, Request};
 use crate::{
-    LeaseChange, Limits, Refusal, Requests, alarm, compaction, delete_range, lease, put, quota, txn,
+    AuthChange, LeaseChange, Limits, Refusal, Requests, alarm, auth, compaction, delete_range,
+    lease, put, quota, txn,
 };
 
 /// The replicated state, as its one writer sees it.
@@ -38,6 +39,8 @@ pub struct Applied {
     pub lease_changes: Vec<LeaseChange>,
     /// The alarms that were raised and disarmed, in order.
     pub alarm_changes: Vec<AlarmChange>,
+    /// What whoever keeps tokens must know, in order.
+    pub auth_changes: Vec<AuthChange>,
     /// The newest revision that the entry compacted.
     pub compacted: Option<i64>,
 }
@@ -62,7 +65,9 @@ pub enum Reply {
     LeaseRevoke(LeaseRevokeResponse),
     /// Alarms were listed, raised or disarmed.
     Alarm(AlarmResponse),
-    /// A record that answers nothing of its own.
+    /// A user logged in; without simple tokens, the token is the server's to make.
+    Authenticate(AuthenticateResponse),
+    /// A record that answers nothing of its own: of members, users and roles.
     Done {
         /// The store's revision after it.
         revision: i64,
@@ -74,6 +79,7 @@ pub enum Reply {
 struct Changes {
     leases: Vec<LeaseChange>,
     alarms: Vec<AlarmChange>,
+    auth: Vec<AuthChange>,
     compacted: Option<i64>,
 }
 
@@ -117,13 +123,14 @@ impl State {
     ) -> Result<Applied, Fatal> {
         let mut changes = Changes::default();
         let mut outcomes = Vec::with_capacity(requests.0.len());
-        for request in requests.0 {
-            outcomes.push(self.outcome(request, &mut changes)?);
+        for asked in requests.0 {
+            outcomes.push(self.outcome(asked, position, &mut changes)?);
         }
         let sealed = self.writer.seal(position, applied);
         let Changes {
             leases: lease_changes,
             alarms: alarm_changes,
+            auth: auth_changes,
             compacted,
         } = changes;
         Ok(Applied {
@@ -131,24 +138,33 @@ impl State {
             sealed,
             lease_changes,
             alarm_changes,
+            auth_changes,
             compacted,
         })
     }
 
-    fn outcome(&mut self, request: Request, changes: &mut Changes) -> Result<Outcome, Fatal> {
-        match self.reply(request, changes) {
+    fn outcome(
+        &mut self,
+        asked: Asked,
+        position: u64,
+        changes: &mut Changes,
+    ) -> Result<Outcome, Fatal> {
+        match self.reply(asked, position, changes) {
             Ok(reply) => Ok(Ok(reply)),
             Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
             Err(Stop::Fatal(fatal)) => Err(fatal),
         }
     }
 
-    fn reply(&mut self, request: Request, changes: &mut Changes) -> Result<Reply, Stop> {
+    /// As in etcd, alarms refuse first, then users and roles.
+    fn reply(&mut self, asked: Asked, position: u64, changes: &mut Changes) -> Result<Reply, Stop> {
         let Self { writer, shared } = self;
         let lessor = &shared.lessor;
-        Ok(match request {
+        let caller = asked.by.client();
+        Ok(match asked.request {
             Request::Put(request) => {
                 shared.alarms.read().admit(Effect::Grows)?;
+                shared.permit(caller, |gate| gate.put(&request))?;
                 Reply::Put(put::put(&mut writer.begin(), lessor, &request)?)
             }
             Request::Txn(request) => {
@@ -158,10 +174,12 @@ impl State {
                     Effect::Changes
                 };
                 shared.alarms.read().admit(effect)?;
+                shared.permit(caller, |gate| gate.txn(&request))?;
                 Reply::Txn(txn::txn(&mut writer.begin(), lessor, &request)?)
             }
             Request::DeleteRange(request) => {
                 shared.alarms.read().admit(Effect::Changes)?;
+                shared.permit(caller, |gate| gate.delete_range(&request))?;
                 Reply::DeleteRange(delete_range::delete_range(
                     &mut writer.begin(),
                     lessor,
@@ -185,6 +203,7 @@ impl State {
             }
             Request::LeaseRevoke(request) => {
                 shared.alarms.read().admit(Effect::Changes)?;
+                shared.permit(caller, |gate| gate.lease_write(request.id))?;
                 let response = lease::revoke(writer, lessor, &request)?;
                 changes.leases.push(LeaseChange::Revoked { id: request.id });
                 Reply::LeaseRevoke(response)
@@ -215,6 +234,13 @@ impl State {
                 Reply::Done {
                     revision: writer.begin().commit(),
                 }
+            }
+            Request::LogIn(login) => {
+                auth::log_in(writer, &shared.auth, login, position, &mut changes.auth)?
+            }
+            Request::Auth(request) => {
+                shared.permit(caller, |gate| gate.admin())?;
+                auth::manage(writer, &shared.auth, request, &mut changes.auth)?
             }
         })
     }

@@ -108,7 +108,7 @@ impl Lessor {
     }
 
     /// Some keys of a lease, those that follow `after`.
-    fn keys_after(&self, id: i64, after: Option<&Bytes>) -> Vec<Bytes> {
+    pub(crate) fn keys_after(&self, id: i64, after: Option<&Bytes>) -> Vec<Bytes> {
         let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
         let leases = self.0.read();
         let keys = leases.get(&id).map(|lease| &lease.keys);

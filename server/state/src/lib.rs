@@ -1,4 +1,4 @@
-//! The replicated state machine: keys, transactions, leases, alarms, members.
+//! The replicated state machine: keys, transactions, leases, alarms, members, users and roles.
 //!
 //! [`State`] applies the log's entries, one record after another; [`Reader`] is what services read. The same log gives
 //! the same state and the same answers on every member: no clock, no random number, no I/O beside the store. What a
@@ -6,6 +6,7 @@
 
 mod alarm;
 mod apply;
+mod auth;
 pub mod check;
 mod compaction;
 mod compare;
@@ -26,6 +27,7 @@ pub mod txn;
 
 pub use alarm::AlarmChange;
 pub use apply::{Applied, Outcome, Reply, State};
+pub use auth::{Auth, AuthChange, Caller};
 pub use cut::CutFacts;
 pub use fatal::{Fatal, OpenError};
 pub use lease::{LeaseChange, LeaseFacts};

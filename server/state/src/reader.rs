@@ -1,4 +1,4 @@
-//! The state as services see it: the store, and beside it leases, alarms and members.
+//! The state as services see it: the store, and beside it leases, alarms, members, users and roles.
 //!
 //! Any thread may read; nothing here changes anything. What is read is what this member has applied.
 
@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keystead_mvcc::Store;
-use keystead_proto::etcdserverpb::{AlarmMember, AlarmType, Member};
+use keystead_proto::etcdserverpb::{AlarmMember, AlarmType, Member, TxnRequest};
 use parking_lot::RwLock;
 
 use crate::alarm::{Alarms, Effect};
+use crate::auth::{Gate, Live};
 use crate::lease::Lessor;
 use crate::member::Members;
-use crate::{LeaseFacts, Limits, OpenError, Refusal};
+use crate::{Auth, Caller, LeaseFacts, Limits, OpenError, Refusal};
 
 /// A view of the replicated state. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub lessor: Lessor,
     pub alarms: RwLock<Alarms>,
     pub members: RwLock<Members>,
+    pub auth: Live,
 }
 
 impl Shared {
@@ -35,6 +37,7 @@ impl Shared {
             lessor: Lessor::load(store)?,
             alarms: RwLock::new(Alarms::load(store)?),
             members: RwLock::new(Members::load(store)?),
+            auth: Live::load(store)?,
         })
     }
 
@@ -43,6 +46,27 @@ impl Shared {
         self.lessor.replace(other.lessor);
         *self.alarms.write() = other.alarms.into_inner();
         *self.members.write() = other.members.into_inner();
+        self.auth.replace(other.auth);
+    }
+
+    /// Makes a check of what `caller` may do; none for a member itself. Everything may be done while authentication is not
+    /// enabled: one load tells.
+    pub(crate) fn permit(
+        &self,
+        caller: Option<Caller<'_>>,
+        check: impl FnOnce(&Gate<'_>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        if !self.auth.enabled() {
+            return Ok(());
+        }
+        let Some(caller) = caller else {
+            return Ok(());
+        };
+        check(&Gate {
+            auth: &self.auth.now(),
+            lessor: &self.lessor,
+            caller,
+        })
     }
 }
 
@@ -98,6 +122,43 @@ impl Reader {
     /// The version that the cluster speaks; none before it was agreed.
     pub fn cluster_version(&self) -> Option<Arc<str>> {
         self.shared.members.read().cluster_version()
+    }
+
+    /// Whether authentication is enabled: one load.
+    pub fn auth_enabled(&self) -> bool {
+        self.shared.auth.enabled()
+    }
+
+    /// The present users and roles, for all that one call asks of them. Cheap, and never waits.
+    pub fn auth(&self) -> Arc<Auth> {
+        self.shared.auth.now()
+    }
+
+    /// Whether a caller may run a transaction: read what it compares and ranges over in both branches, write what it puts and
+    /// deletes, nested ones included.
+    ///
+    /// # Errors
+    /// Those of [`Auth::permit_read`].
+    pub fn permit_txn(&self, caller: Caller<'_>, txn: &TxnRequest) -> Result<(), Refusal> {
+        self.shared.permit(Some(caller), |gate| gate.txn(txn))
+    }
+
+    /// Whether a caller may renew or revoke a lease: write all of its keys, or have the role root. A lease without keys, or
+    /// none of this id, is nobody's; see [`Auth::permit_user`] for who has not said who it is.
+    ///
+    /// # Errors
+    /// Those of [`Auth::permit_write`].
+    pub fn permit_lease_write(&self, caller: Caller<'_>, id: i64) -> Result<(), Refusal> {
+        self.shared
+            .permit(Some(caller), |gate| gate.lease_write(id))
+    }
+
+    /// Whether a caller may know a lease's keys: read all of them, or have the role root.
+    ///
+    /// # Errors
+    /// Those of [`Auth::permit_read`].
+    pub fn permit_lease_read(&self, caller: Caller<'_>, id: i64) -> Result<(), Refusal> {
+        self.shared.permit(Some(caller), |gate| gate.lease_read(id))
     }
 
     /// How many bytes this member may store; none when there is no limit.

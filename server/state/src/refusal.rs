@@ -82,6 +82,62 @@ pub enum Refusal {
     #[error("the member can't lead")]
     BadTransferee,
 
+    // What users and roles refuse.
+    /// The caller has not said who it is; also the name of a user to add is empty.
+    #[error("the user's name is empty")]
+    UserNameEmpty,
+    /// Another user has this name.
+    #[error("the user exists already")]
+    UserExists,
+    /// No user has this name.
+    #[error("the user does not exist")]
+    UserNotFound,
+    /// The name of a role to add is empty.
+    #[error("the role's name is empty")]
+    RoleNameEmpty,
+    /// Another role has this name.
+    #[error("the role exists already")]
+    RoleExists,
+    /// No role has this name.
+    #[error("the role does not exist")]
+    RoleNotFound,
+    /// The user does not have the role that it was to lose.
+    #[error("the user does not have the role")]
+    RoleNotGranted,
+    /// No permission was named to grant.
+    #[error("no permission was given")]
+    PermissionNotGiven,
+    /// The role has no permission on exactly this range.
+    #[error("the role does not have the permission")]
+    PermissionNotGranted,
+    /// Nobody could manage users after authentication was enabled: there is no user root.
+    #[error("the user root does not exist")]
+    RootUserMissing,
+    /// The same: the user root does not have the role root.
+    #[error("the user root does not have the role root")]
+    RootRoleMissing,
+    /// A permission on no key; or what takes the user or the role root away while authentication is enabled.
+    #[error("users and roles can't be managed like that")]
+    InvalidAuthManagement,
+    /// Nobody can log in: authentication is not enabled.
+    #[error("authentication is not enabled")]
+    AuthNotEnabled,
+    /// No such user, or not its password.
+    #[error("the user or the password is wrong")]
+    AuthFailed,
+    /// The user has no password to log in by; also what was given as the hash of one is not.
+    #[error("the user has no password")]
+    NoPasswordUser,
+    /// The token is unknown or has expired; log in again.
+    #[error("the token is not valid")]
+    InvalidAuthToken,
+    /// Users or roles changed after the caller was looked up; log in again.
+    #[error("users or roles have changed")]
+    OldAuthRevision,
+    /// The user has no right to this.
+    #[error("permission denied")]
+    PermissionDenied,
+
     // What the cluster or the member refuses for the time being.
     /// The alarm NOSPACE is raised: compact, defragment, then disarm it.
     #[error("the store's quota is used up")]

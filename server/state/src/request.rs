@@ -9,9 +9,11 @@ use keystead_proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
     Member, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
-use keystead_proto::internal::{Record, RecordKind};
+use keystead_proto::internal::{Authenticate, Record, RecordKind};
 use prost::Message;
 
+use crate::Caller;
+use crate::auth::AuthRequest;
 use crate::fatal::Fatal;
 use crate::lease::Lessor;
 use crate::member;
@@ -19,7 +21,21 @@ use crate::nesting::{self, Undecodable};
 
 /// The requests of an entry, in order.
 #[derive(Default)]
-pub struct Requests(pub(crate) Vec<Request>);
+pub struct Requests(pub(crate) Vec<Asked>);
+
+/// One record: what is asked, and by whom.
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    pub(crate) by: Asker,
+}
+
+/// Who asks.
+pub(crate) enum Asker {
+    /// A member, on its own account: nothing is refused for want of permission.
+    Member,
+    /// A client.
+    Client { user: String, auth_revision: u64 },
+}
 
 /// One record's request.
 pub(crate) enum Request {
@@ -33,6 +49,24 @@ pub(crate) enum Request {
     Membership(Vec<Member>),
     MemberAttributes(Member),
     ClusterVersion(Arc<str>),
+    LogIn(Authenticate),
+    Auth(AuthRequest),
+}
+
+impl Asker {
+    /// The client that asks; none for a member.
+    pub(crate) fn client(&self) -> Option<Caller<'_>> {
+        match self {
+            Self::Member => None,
+            Self::Client {
+                user,
+                auth_revision,
+            } => Some(Caller {
+                user,
+                auth_revision: *auth_revision,
+            }),
+        }
+    }
 }
 
 impl Requests {
@@ -41,13 +75,20 @@ impl Requests {
     /// # Errors
     /// [`Fatal`]: the member must stop, for this version can't read what others may have applied.
     pub fn read(records: &[Record]) -> Result<Self, Fatal> {
-        records.iter().map(read).collect::<Result<_, _>>().map(Self)
+        records
+            .iter()
+            .map(asked)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// What an entry asks that changes who the members are: these are all that there are from here on, each with its id, its
     /// peer URLs, its role, and the name that it has until it publishes one.
     pub fn membership(members: Vec<Member>) -> Self {
-        Self(vec![Request::Membership(members)])
+        Self(vec![Asked {
+            request: Request::Membership(members),
+            by: Asker::Member,
+        }])
     }
 
     /// About how many keys the requests go through, beside the one that each operation has to itself: what they may
@@ -55,7 +96,7 @@ impl Requests {
     pub(crate) fn keys(&self, writer: &Writer, lessor: &Lessor) -> u64 {
         self.0
             .iter()
-            .map(|request| match request {
+            .map(|asked| match &asked.request {
                 Request::DeleteRange(delete) => keys_in(writer, &delete.key, &delete.range_end),
                 Request::LeaseRevoke(revoke) => lessor.key_count(revoke.id),
                 Request::Txn(txn) => keys_of_txn(writer, txn),
@@ -65,13 +106,28 @@ impl Requests {
                 | Request::Alarm(_)
                 | Request::Membership(_)
                 | Request::MemberAttributes(_)
-                | Request::ClusterVersion(_) => 0,
+                | Request::ClusterVersion(_)
+                | Request::LogIn(_)
+                | Request::Auth(_) => 0,
             })
             .fold(0, u64::saturating_add)
     }
 }
 
-fn read(record: &Record) -> Result<Request, Fatal> {
+fn asked(record: &Record) -> Result<Asked, Fatal> {
+    let by = if record.own {
+        Asker::Member
+    } else {
+        Asker::Client {
+            user: record.user.clone(),
+            auth_revision: record.auth_revision,
+        }
+    };
+    let request = request(record)?;
+    Ok(Asked { request, by })
+}
+
+fn request(record: &Record) -> Result<Request, Fatal> {
     Ok(match record.kind() {
         RecordKind::Put => Request::Put(decode(record)?),
         RecordKind::DeleteRange => Request::DeleteRange(decode(record)?),
@@ -85,6 +141,24 @@ fn read(record: &Record) -> Result<Request, Fatal> {
         RecordKind::MemberAttributes => Request::MemberAttributes(decode(record)?),
         RecordKind::ClusterVersion => {
             Request::ClusterVersion(member::text(&record.payload).ok_or(Fatal::VersionNotText)?)
+        }
+        RecordKind::Authenticate => Request::LogIn(decode(record)?),
+        RecordKind::AuthEnable => Request::Auth(AuthRequest::Enable),
+        RecordKind::AuthDisable => Request::Auth(AuthRequest::Disable),
+        RecordKind::UserAdd => Request::Auth(AuthRequest::UserAdd(decode(record)?)),
+        RecordKind::UserDelete => Request::Auth(AuthRequest::UserDelete(decode(record)?)),
+        RecordKind::UserChangePassword => {
+            Request::Auth(AuthRequest::UserChangePassword(decode(record)?))
+        }
+        RecordKind::UserGrantRole => Request::Auth(AuthRequest::UserGrantRole(decode(record)?)),
+        RecordKind::UserRevokeRole => Request::Auth(AuthRequest::UserRevokeRole(decode(record)?)),
+        RecordKind::RoleAdd => Request::Auth(AuthRequest::RoleAdd(decode(record)?)),
+        RecordKind::RoleDelete => Request::Auth(AuthRequest::RoleDelete(decode(record)?)),
+        RecordKind::RoleGrantPermission => {
+            Request::Auth(AuthRequest::RoleGrantPermission(decode(record)?))
+        }
+        RecordKind::RoleRevokePermission => {
+            Request::Auth(AuthRequest::RoleRevokePermission(decode(record)?))
         }
         RecordKind::Unspecified => return Err(Fatal::UnknownKind(record.kind)),
     })

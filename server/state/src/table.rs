@@ -14,6 +14,12 @@ pub(crate) const ALARM: Table = Table(2);
 pub(crate) const MEMBER: Table = Table(3);
 /// Members that were removed: [`crate::member`].
 pub(crate) const REMOVED_MEMBER: Table = Table(4);
+/// Users: [`crate::auth`].
+pub(crate) const USER: Table = Table(5);
+/// Roles: [`crate::auth`].
+pub(crate) const ROLE: Table = Table(6);
+/// Whether authentication is enabled, and the revision of users and roles: [`crate::auth`].
+pub(crate) const AUTH: Table = Table(7);
 /// Facts of the cluster as a whole: [`crate::member`].
 pub(crate) const CLUSTER: Table = Table(10);
 

@@ -1,6 +1,8 @@
 //! What the replicated state answers: scripts of records with the expected answers, and random programs against a model.
 
 mod alarm;
+mod auth;
+mod auth_records;
 mod check;
 mod compaction;
 mod determinism;
@@ -9,6 +11,7 @@ mod lease;
 mod machine;
 mod member;
 mod model;
+mod permissions;
 mod programs;
 mod range;
 mod records;

@@ -185,6 +185,9 @@ pub fn show(outcome: &Outcome) -> String {
                 .map(|alarm| format!(" {:?} of {}", alarm.alarm(), alarm.member_id));
             show_header(&alarm.header) + &alarms.collect::<String>()
         }
+        Ok(Reply::Authenticate(login)) => {
+            format!("{} {:?}", show_header(&login.header), login.token)
+        }
         Ok(Reply::Done { revision }) => format!("@{revision}"),
     }
 }

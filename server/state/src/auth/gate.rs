@@ -1,0 +1,99 @@
+//! What one caller's request needs, held against what the caller may do: the checks of etcd's, in its order.
+//!
+//! The applier asks here before it touches anything, on every member with the same outcome; services ask for what they
+//! read. Nobody asks while authentication is not enabled.
+
+use bytes::Bytes;
+use keystead_proto::etcdserverpb::request_op::Request;
+use keystead_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
+
+use super::view::{Auth, Caller};
+use crate::Refusal;
+use crate::lease::Lessor;
+
+/// The users and roles, the leases, and who asks.
+pub(crate) struct Gate<'a> {
+    pub(crate) auth: &'a Auth,
+    pub(crate) lessor: &'a Lessor,
+    pub(crate) caller: Caller<'a>,
+}
+
+impl Gate<'_> {
+    /// Who attaches a key to a lease must be able to write all of its keys: else it could not revoke it.
+    pub(crate) fn put(&self, put: &PutRequest) -> Result<(), Refusal> {
+        self.write(&put.key, b"")?;
+        self.lease_write(put.lease)?;
+        if put.prev_kv {
+            self.read(&put.key, b"")?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn delete_range(&self, delete: &DeleteRangeRequest) -> Result<(), Refusal> {
+        self.write(&delete.key, &delete.range_end)?;
+        if delete.prev_kv {
+            self.read(&delete.key, &delete.range_end)?;
+        }
+        Ok(())
+    }
+
+    /// Both branches count, whichever will be taken.
+    pub(crate) fn txn(&self, txn: &TxnRequest) -> Result<(), Refusal> {
+        for compare in &txn.compare {
+            self.read(&compare.key, &compare.range_end)?;
+        }
+        txn.success
+            .iter()
+            .chain(&txn.failure)
+            .try_for_each(|op| self.op(op))
+    }
+
+    fn op(&self, op: &RequestOp) -> Result<(), Refusal> {
+        match &op.request {
+            Some(Request::RequestRange(range)) => self.read(&range.key, &range.range_end),
+            Some(Request::RequestPut(put)) => self.put(put),
+            Some(Request::RequestDeleteRange(delete)) => self.delete_range(delete),
+            Some(Request::RequestTxn(txn)) => self.txn(txn),
+            None => Ok(()),
+        }
+    }
+
+    /// What revokes or renews a lease writes all of its keys. One that does not exist is somebody else's to refuse.
+    pub(crate) fn lease_write(&self, id: i64) -> Result<(), Refusal> {
+        self.each_key(id, |key| self.write(key, b""))
+    }
+
+    /// Who asks for the keys of a lease must be able to read all of them.
+    pub(crate) fn lease_read(&self, id: i64) -> Result<(), Refusal> {
+        self.each_key(id, |key| self.read(key, b""))
+    }
+
+    pub(crate) fn admin(&self) -> Result<(), Refusal> {
+        self.auth.permit_admin(self.caller.user)
+    }
+
+    fn read(&self, key: &[u8], end: &[u8]) -> Result<(), Refusal> {
+        self.auth.permit_read(self.caller, key, end)
+    }
+
+    fn write(&self, key: &[u8], end: &[u8]) -> Result<(), Refusal> {
+        self.auth.permit_write(self.caller, key, end)
+    }
+
+    /// As in etcd, who has the role root is asked for nothing more, and a lease without keys can be had by everybody.
+    fn each_key(
+        &self,
+        id: i64,
+        permit: impl Fn(&Bytes) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        if id == 0 || self.admin().is_ok() {
+            return Ok(());
+        }
+        let mut keys = self.lessor.keys_after(id, None);
+        while let Some(last) = keys.last() {
+            keys.iter().try_for_each(&permit)?;
+            keys = self.lessor.keys_after(id, Some(last));
+        }
+        Ok(())
+    }
+}
