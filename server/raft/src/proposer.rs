@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keystead_proto::peer::{self, Reason, answer, ask};
+use keystead_seeded::{Bug, planted};
 use keystead_state::{Outcome, Refusal};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
@@ -227,6 +228,7 @@ impl Proposer {
     ) {
         self.away -= 1;
         let nowhere = match answer {
+            Err(LineError::Lost(_)) if planted(Bug::ForwardLost) => None,
             // What became of it is seen in the log, if not by the leader's successor.
             Ok(answer::What::Taken(_)) | Err(LineError::Lost(_)) => return,
             Ok(answer::What::Refused(refused)) => match refused.reason() {

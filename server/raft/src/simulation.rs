@@ -4,6 +4,8 @@
 //! The loops that have threads elsewhere are local tasks of the host, what is done aside is done at once, and the store is the
 //! real one: it commits in one step of its loop, so a host that ends between two steps leaves what was committed.
 
+mod wire;
+
 use std::cell::{Cell, RefCell};
 use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
@@ -19,6 +21,9 @@ use crate::peers::PeerListener;
 use crate::sink::Observer;
 use crate::standing::Standing;
 use crate::wal::{self, EntryId, Files, Wal};
+
+pub(crate) use wire::Connection;
+pub use wire::{Ends, Fate, Wire, wire};
 
 thread_local! {
     static ENTERED: Cell<bool> = const { Cell::new(false) };
@@ -51,8 +56,8 @@ pub struct Surroundings {
     pub files: Arc<dyn Files>,
     /// How its log is kept.
     pub log: wal::Options,
-    /// The port at which other members reach it.
-    pub port: u16,
+    /// The ports at which other members reach it.
+    pub ports: Vec<u16>,
     /// To look into it, from the time that its data is open.
     pub inside: Inside,
 }
@@ -135,6 +140,11 @@ impl Inside {
         self.0.get()?.log.wal().last()
     }
 
+    /// The last index that is gone from the log because the store has it.
+    pub fn purged_upto(&self) -> Option<u64> {
+        Some(self.0.get()?.log.wal().purged()?.index)
+    }
+
     /// The entry at `index` of the log, synced or not.
     pub fn id(&self, index: u64) -> Option<EntryId> {
         self.0.get()?.log.wal().id(index)
@@ -179,10 +189,10 @@ impl Consensus {
         let Surroundings {
             files,
             log,
-            port,
+            ports,
             inside,
         } = surroundings;
-        let listeners = vec![PeerListener::Simulated(port)];
+        let listeners = ports.into_iter().map(PeerListener::Simulated).collect();
         Self::begin(
             config,
             Some((files, log)),

@@ -51,6 +51,8 @@ pub enum Bug {
     ReuseReadIndex,
     /// A member says to any leader that it follows it.
     BackAnyVote,
+    /// What may have reached the leader goes to it again when the connection was lost.
+    ForwardLost,
     /// The client's watch goes on from the revision at which a server said that it was created.
     ResumeFromCreated,
     /// The client hands out what has come of a revision whose rest is on its way.
@@ -79,7 +81,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 33] = [
+    pub const ALL: [Bug; 34] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -101,6 +103,7 @@ impl Bug {
         Bug::RepeatOnResume,
         Bug::ReuseReadIndex,
         Bug::BackAnyVote,
+        Bug::ForwardLost,
         Bug::ResumeFromCreated,
         Bug::SplitRevision,
         Bug::DeadlineFromReceipt,
@@ -139,6 +142,7 @@ impl Bug {
             Bug::RepeatOnResume => "repeat_on_resume",
             Bug::ReuseReadIndex => "reuse_read_index",
             Bug::BackAnyVote => "back_any_vote",
+            Bug::ForwardLost => "forward_lost",
             Bug::ResumeFromCreated => "resume_from_created",
             Bug::SplitRevision => "split_revision",
             Bug::DeadlineFromReceipt => "deadline_from_receipt",

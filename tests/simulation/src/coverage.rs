@@ -38,6 +38,16 @@ coverage! {
     leaders_moved,
     /// Changes of the members that were done.
     members_changed,
+    /// Of these, members that came without a vote.
+    learners_added,
+    /// Of these, learners that got one.
+    learners_promoted,
+    /// Of these, members that went.
+    members_removed,
+    /// Of these, members that are reached elsewhere from then on.
+    members_updated,
+    /// And those that were, when they could be reached nowhere else.
+    members_reached_elsewhere,
     /// Members that ended, with a loss of power or without.
     crashes,
     /// Times that all ended at once.
@@ -48,6 +58,16 @@ coverage! {
     disks_failed,
     /// Networks that were cut, in any shape.
     partitions,
+    /// Links that held messages back and handed them out together.
+    links_held,
+    /// Messages, and all behind them on a connection, that came late because a part was lost.
+    messages_late,
+    /// Connections that broke, most midway through a message.
+    connections_cut,
+    /// Connections on which all was lost from some message on.
+    connections_silent,
+    /// Links whose messages were read in small pieces.
+    links_in_pieces,
     /// Times that a member took the end of its log back.
     tails_truncated,
     /// Segments of logs that were used again.
@@ -56,6 +76,8 @@ coverage! {
     purges,
     /// Stores that were taken over from another member.
     snapshots_installed,
+    /// Comparisons of these with the stores of others at the same revision.
+    snapshots_compared,
     /// Of those that were begun, the ones that were cut midway.
     snapshots_cut,
     /// Those that went on where an earlier one was cut.

@@ -1,12 +1,11 @@
-//! What goes wrong in a run, and when: hosts that crash, networks that are cut in every shape, disks that are slow or fail, and
-//! changes of leader and members that are asked for in between.
-
-use std::time::Duration;
+//! What goes wrong in a run, and when: hosts that crash, networks (`network.rs`), disks that are slow or fail, and changes of
+//! leader and members that are asked for in between.
 
 use keystead_raft::MemberChange;
 use turmoil::Sim;
 
-use crate::plan::{HOSTS, Plan};
+use crate::network::Network;
+use crate::plan::{HOSTS, PORTS, Plan};
 use crate::world::{Order, World};
 
 /// Chooses the next fault, and ends those that are over.
@@ -15,22 +14,12 @@ pub struct Faults {
     plan: Plan,
     dice: fastrand::Rng,
     next_at: u64,
-    partition: Option<Partition>,
-    /// Disks and links that are to be as before, and when.
+    network: Network,
+    /// Disks that are to be as before, and when.
     slow_disks: Vec<(u64, usize)>,
-    slow_links: Vec<(u64, usize, usize)>,
     /// What the next leader is asked for.
     wants_other_leader: bool,
     wants_other_members: bool,
-}
-
-struct Partition {
-    until: u64,
-    /// What can't be sent, from which host to which.
-    cut: Vec<(usize, usize)>,
-    /// How often it comes and goes.
-    flaps_ms: Option<u64>,
-    is_cut: bool,
 }
 
 impl Faults {
@@ -43,9 +32,8 @@ impl Faults {
             // The founders find together first.
             next_at: 1_500,
             plan,
-            partition: None,
+            network: Network::of(world),
             slow_disks: Vec::new(),
-            slow_links: Vec::new(),
             wants_other_leader: false,
             wants_other_members: false,
         }
@@ -54,61 +42,43 @@ impl Faults {
     /// To be called every millisecond.
     pub fn step(&mut self, sim: &mut Sim<'_>) {
         let now = self.world.lock().now_ms;
-        self.end_what_is_over(sim, now);
+        self.network.end_what_is_over(sim, now);
+        for (_, at) in self.slow_disks.extract_if(.., |(until, _)| *until <= now) {
+            self.world.lock().slots[at].disk.set_pace(2);
+        }
+        self.end_moves(sim, now);
         self.ask_leader();
         if now < self.next_at {
             return;
         }
-        self.next_at = now + self.dice.u64(50..900);
-        match self.dice.u8(..100) {
+        self.next_at = now + self.dice.u64(50..700);
+        match self.dice.u8(..120) {
             0..18 => self.crash_one(sim, now),
-            18..22 => self.crash_all(sim, now),
-            22..42 => self.partition(sim, now),
-            42..49 => self.slow_disk(now),
-            49..55 => self.failing_disk(),
-            55..61 => self.slow_link(sim, now),
-            61..75 => self.wants_other_leader = true,
+            18..21 => self.crash_all(sim, now),
+            21..41 => {
+                let hosts = self.running();
+                self.network.cut(sim, now, hosts, &mut self.dice);
+            }
+            41..47 => self.slow_disk(now),
+            47..53 => self.failing_disk(),
+            53..58 => self.with_link(|network, link, dice| network.slow(sim, now, link, dice)),
+            58..63 => self.with_link(|network, link, dice| network.hold(sim, now, link, dice)),
+            63..80 => self.with_link(|network, link, dice| network.sicken(sim, now, link, dice)),
+            80..93 => self.wants_other_leader = true,
             _ => self.wants_other_members = self.plan.changes_members,
         }
     }
 
     /// Ends all faults: networks and disks are as at first, and whoever is down starts.
     pub fn heal(&mut self, sim: &mut Sim<'_>) {
-        self.heal_network(sim);
-        for (_, a, b) in std::mem::take(&mut self.slow_links) {
-            self.set_latency(sim, a, b, self.plan.latency_ms);
-        }
+        self.network.heal(sim);
+        self.end_moves(sim, u64::MAX);
         let mut facts = self.world.lock();
         facts.note(|| "all faults end".to_owned());
         for slot in &mut facts.slots {
             slot.disk.set_pace(2);
             slot.disk.set_failing(None);
             slot.restart_at = slot.restart_at.map(|_| 0);
-        }
-    }
-
-    fn end_what_is_over(&mut self, sim: &mut Sim<'_>, now: u64) {
-        match &mut self.partition {
-            Some(partition) if partition.until <= now => self.heal_network(sim),
-            Some(partition)
-                if partition
-                    .flaps_ms
-                    .is_some_and(|flaps| now.is_multiple_of(flaps)) =>
-            {
-                partition.is_cut = !partition.is_cut;
-                set_cut(sim, &partition.cut, partition.is_cut);
-            }
-            _ => {}
-        }
-        for (_, at) in self.slow_disks.extract_if(.., |(until, _)| *until <= now) {
-            self.world.lock().slots[at].disk.set_pace(2);
-        }
-        let over: Vec<_> = self
-            .slow_links
-            .extract_if(.., |(until, ..)| *until <= now)
-            .collect();
-        for (_, a, b) in over {
-            self.set_latency(sim, a, b, self.plan.latency_ms);
         }
     }
 
@@ -124,15 +94,18 @@ impl Faults {
         (!hosts.is_empty()).then(|| hosts[self.dice.usize(..hosts.len())])
     }
 
-    fn crash_one(&mut self, sim: &mut Sim<'_>, now: u64) {
+    /// The leader more often than others.
+    fn one_that_runs(&mut self) -> Option<usize> {
         let running = self.running();
         let leader = self.world.lock().leader();
-        // The leader more often than others.
-        let chosen = match (leader, self.dice.u8(..3)) {
+        match (leader, self.dice.u8(..3)) {
             (Some(leader), 0) => Some(leader),
             _ => self.one_of(&running),
-        };
-        if let Some(at) = chosen {
+        }
+    }
+
+    fn crash_one(&mut self, sim: &mut Sim<'_>, now: u64) {
+        if let Some(at) = self.one_that_runs() {
             let (power, down) = (self.dice.bool(), self.dice.u64(0..2_000));
             crash(&self.world, sim, at, power, Some(now + down));
         }
@@ -144,80 +117,6 @@ impl Faults {
             crash(&self.world, sim, at, true, Some(now + down));
         }
         self.world.lock().coverage.all_crashed += 1;
-    }
-
-    fn partition(&mut self, sim: &mut Sim<'_>, now: u64) {
-        self.heal_network(sim);
-        let mut hosts = self.running();
-        if hosts.len() < 2 {
-            return;
-        }
-        self.dice.shuffle(&mut hosts);
-        let leader = self.world.lock().leader();
-        if let Some(place) = hosts.iter().position(|at| Some(*at) == leader)
-            && self.dice.bool()
-        {
-            hosts.swap(0, place);
-        }
-        let (shape, cut) = self.shape(&hosts);
-        let flaps_ms = (self.dice.u8(..5) == 0).then(|| self.dice.u64(50..200));
-        set_cut(sim, &cut, true);
-        let until = now + self.dice.u64(300..2_500);
-        let mut facts = self.world.lock();
-        facts.note(|| format!("the network is cut ({shape}) around {hosts:?} until {until}, flapping: {flaps_ms:?}"));
-        facts.coverage.partitions += 1;
-        self.partition = Some(Partition {
-            until,
-            cut,
-            flaps_ms,
-            is_cut: true,
-        });
-    }
-
-    /// What is cut, for hosts of which the first is in the middle of it.
-    fn shape(&mut self, hosts: &[usize]) -> (&'static str, Vec<(usize, usize)>) {
-        let (first, rest) = (hosts[0], &hosts[1..]);
-        let both = |a: usize, b: usize| [(a, b), (b, a)];
-        let half = hosts.len() / 2;
-        match self.dice.u8(..6) {
-            0 => (
-                "one alone",
-                rest.iter().flat_map(|at| both(first, *at)).collect(),
-            ),
-            1 => ("one mute", rest.iter().map(|at| (first, *at)).collect()),
-            2 => ("one deaf", rest.iter().map(|at| (*at, first)).collect()),
-            3 => {
-                let (left, right) = hosts.split_at(half);
-                let pairs = left
-                    .iter()
-                    .flat_map(|a| right.iter().map(move |b| (*a, *b)));
-                ("two parts", pairs.flat_map(|(a, b)| both(a, b)).collect())
-            }
-            4 => {
-                // The first reaches all, and no other reaches those of the other side.
-                let (left, right) = rest.split_at(rest.len() / 2);
-                let pairs = left
-                    .iter()
-                    .flat_map(|a| right.iter().map(move |b| (*a, *b)));
-                ("bridge", pairs.flat_map(|(a, b)| both(a, b)).collect())
-            }
-            _ => {
-                // Each reaches the next and the one before it.
-                let count = hosts.len();
-                let apart = |a: usize, b: usize| (a + 1) % count != b && (b + 1) % count != a;
-                let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
-                let pairs =
-                    pairs.filter(|(a, b)| a != b && (apart(*a, *b) || (count < 4 && a + b == 1)));
-                ("ring", pairs.map(|(a, b)| (hosts[a], hosts[b])).collect())
-            }
-        }
-    }
-
-    fn heal_network(&mut self, sim: &mut Sim<'_>) {
-        if let Some(partition) = self.partition.take() {
-            set_cut(sim, &partition.cut, false);
-            self.world.lock().note(|| "the network is whole".to_owned());
-        }
     }
 
     fn slow_disk(&mut self, now: u64) {
@@ -243,23 +142,14 @@ impl Faults {
         facts.slots[at].disk.set_failing(Some(after));
     }
 
-    fn slow_link(&mut self, sim: &mut Sim<'_>, now: u64) {
+    fn with_link(&mut self, ill: impl FnOnce(&mut Network, (usize, usize), &mut fastrand::Rng)) {
         let hosts = self.running();
         let (Some(a), Some(b)) = (self.one_of(&hosts), self.one_of(&hosts)) else {
             return;
         };
         if a != b {
-            let (latency, lasts) = (self.dice.u64(20..400), self.dice.u64(500..4_000));
-            self.world
-                .lock()
-                .note(|| format!("messages between m{a} and m{b} take up to {latency} ms"));
-            self.set_latency(sim, a, b, latency);
-            self.slow_links.push((now + lasts, a, b));
+            ill(&mut self.network, (a, b), &mut self.dice);
         }
-    }
-
-    fn set_latency(&self, sim: &mut Sim<'_>, a: usize, b: usize, ms: u64) {
-        sim.set_link_max_message_latency(Plan::host(a), Plan::host(b), Duration::from_millis(ms));
     }
 
     /// Whoever leads is asked for what was wished for while nobody did.
@@ -290,6 +180,11 @@ impl Faults {
             let member = facts.member(leader);
             member.map_or(Vec::new(), |(consensus, _)| consensus.members())
         };
+        if self.dice.u8(..3) == 0
+            && let Some(change) = self.move_of(&members)
+        {
+            return self.world.lock().order(leader, Order::Change(change));
+        }
         let learner = members.iter().find(|member| member.is_learner);
         let voters: Vec<u64> = members
             .iter()
@@ -314,15 +209,50 @@ impl Faults {
         };
         self.world.lock().order(leader, Order::Change(change));
     }
-}
 
-fn set_cut(sim: &mut Sim<'_>, pairs: &[(usize, usize)], cut: bool) {
-    for (from, to) in pairs {
-        let (from, to) = (Plan::host(*from), Plan::host(*to));
-        if cut {
-            sim.partition_oneway(from, to);
-        } else {
-            sim.repair_oneway(from, to);
+    /// A member that is to be reached at its other port.
+    fn move_of(
+        &mut self,
+        members: &[keystead_proto::etcdserverpb::Member],
+    ) -> Option<MemberChange> {
+        let facts = self.world.lock();
+        let listens_at_both = |id: u64| {
+            facts
+                .slots
+                .get(Plan::at(id))
+                .is_some_and(|it| it.only.is_none())
+        };
+        let movable: Vec<_> = members.iter().filter(|it| listens_at_both(it.id)).collect();
+        let chosen = (!movable.is_empty()).then(|| movable[self.dice.usize(..movable.len())])?;
+        let at = Plan::at(chosen.id);
+        let urls = PORTS.map(|port| Plan::url(at, port));
+        let other = urls.into_iter().find(|url| !chosen.peer_urls.contains(url));
+        Some(MemberChange::Update {
+            id: chosen.id,
+            peer_urls: vec![other?],
+        })
+    }
+
+    /// Whose address was changed starts again, and listens there alone for a while; then everywhere, for a change that nobody has
+    /// heard of may yet come.
+    fn end_moves(&mut self, sim: &mut Sim<'_>, now: u64) {
+        let hosts = self.world.lock().slots.len();
+        for at in 0..hosts {
+            let (begins, ends) = {
+                let mut facts = self.world.lock();
+                let slot = &mut facts.slots[at];
+                let ends = slot.only.is_some_and(|(_, until)| until <= now);
+                let moved = slot.moved.take().filter(|_| now < u64::MAX && !slot.gone);
+                if let Some(port) = moved {
+                    slot.only = Some((port, now + self.dice.u64(1_500..4_000)));
+                } else if ends {
+                    slot.only = None;
+                }
+                (moved.is_some(), ends && !slot.gone)
+            };
+            if begins || ends {
+                crash(&self.world, sim, at, false, Some(now.saturating_add(50)));
+            }
         }
     }
 }

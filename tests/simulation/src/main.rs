@@ -4,8 +4,8 @@
 //!  set ──► one process a seed ──► run ──► turmoil: hosts, clock, network
 //!                                  │        member: the real crate, its store in a directory, its log on `disk`
 //!                                  │        load: its clients
-//!                                  ├─ faults: what goes wrong, and when
-//!                                  └─ world: what is known from outside, and the rules of safety
+//!                                  ├─ faults: what goes wrong, and when; network, wires, disk: how
+//!                                  └─ world: what is known from outside, and rules: what must be so
 //! ```
 //!
 //! A seed is a run: `cargo run -p keystead-simulation -- --seed N` does the same each time, and `--verbose` tells what happens.
@@ -15,11 +15,14 @@ mod disk;
 mod faults;
 mod load;
 mod member;
+mod network;
 mod plan;
 mod randomness;
+mod rules;
 mod run;
 mod set;
 mod watching;
+mod wires;
 mod world;
 
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use keystead_raft::{Answering, Consensus, Observer};
 use keystead_state::{Applied, Reader};
 
 use crate::load;
-use crate::plan::{PORT, Plan};
+use crate::plan::{PORTS, Plan};
 use crate::world::{Order, World};
 
 /// Clients that write at each member.
@@ -28,7 +28,7 @@ pub async fn run(world: World, at: usize) -> turmoil::Result {
         let surroundings = Surroundings {
             files: Arc::new(slot.disk.clone()),
             log: facts.plan.log(at),
-            port: PORT,
+            ports: slot.only.map_or(PORTS.to_vec(), |(port, _)| vec![port]),
             inside: inside.clone(),
         };
         (facts.plan.config(at, &slot.dir), surroundings)
@@ -97,7 +97,7 @@ async fn follow(world: World, at: usize, consensus: Consensus, order: Order) {
     if done.is_ok() {
         match order {
             Order::Move(_) => facts.coverage.leaders_moved += 1,
-            Order::Change(_) => facts.coverage.members_changed += 1,
+            Order::Change(change) => facts.changed(&change),
             Order::Write => facts.slots[at].wrote_last = true,
         }
     }
@@ -123,14 +123,16 @@ impl Observer for Seen {
             applied.outcomes.len(),
         )
             .hash(&mut digest);
+        let others = (&applied.lease_changes, &applied.alarm_changes);
+        format!("{others:?}").hash(&mut digest);
         let rows = &applied.sealed.rows;
         let mut facts = self.world.lock();
         facts.applied(self.at, self.inside.applied(), rows, digest.finish());
     }
 
-    fn restored(&self, _: &Reader) {
+    fn restored(&self, reader: &Reader) {
         let (_, index) = self.inside.applied();
-        self.world.lock().restored(self.at, index);
+        self.world.lock().restored(self.at, index, reader);
     }
 
     fn removed(&self) {

@@ -8,8 +8,8 @@ use keystead_proto::etcdserverpb::Member;
 use keystead_raft::{Config, Identity, wal};
 use keystead_state::Limits;
 
-/// The port of every member.
-pub const PORT: u16 = 2380;
+/// The ports of every member: at the first it is reached until its address is changed.
+pub const PORTS: [u16; 2] = [2380, 2381];
 /// How many hosts there may be over a run, those that come later included.
 pub const HOSTS: usize = 9;
 const CLUSTER: u64 = 0xc1;
@@ -45,7 +45,7 @@ impl Plan {
         Self {
             seed,
             members: [3, 5][dice.usize(..2)],
-            faults_ms: dice.u64(6_000..12_000),
+            faults_ms: dice.u64(5_000..10_000),
             latency_ms: dice.u64(1..20),
             value_bytes: dice.usize(50..2_000),
             rest_ms: dice.u64(20..200),
@@ -73,12 +73,17 @@ impl Plan {
         (id - 0xa0) as usize
     }
 
+    /// Where the member on a host is reached.
+    pub fn url(at: usize, port: u16) -> String {
+        format!("http://{}:{port}", Self::host(at))
+    }
+
     /// What the cluster knows of the member on a host.
     pub fn record(at: usize, is_learner: bool) -> Member {
         Member {
             id: Self::id(at),
             name: Self::host(at),
-            peer_urls: vec![format!("http://{}:{PORT}", Self::host(at))],
+            peer_urls: vec![Self::url(at, PORTS[0])],
             is_learner,
             ..Member::default()
         }

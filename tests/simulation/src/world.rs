@@ -1,24 +1,21 @@
-//! What is known of a run from outside of all members: who runs, what was acknowledged, what was applied where, and what is wrong
-//! with that. Members and clients tell it; the rules of safety are checked as they do.
+//! What is known of a run from outside of all members: who runs, what they claimed when they ended, and what is wrong. Members and
+//! clients tell it; the rules of safety (`rules.rs`) are checked as they do.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use keystead_mvcc::Row;
-use keystead_proto::mvccpb::KeyValue;
 use keystead_raft::simulation::{Durable, Inside};
 use keystead_raft::{Consensus, MemberChange};
 use keystead_state::Reader;
 use parking_lot::Mutex;
-use prost::Message as _;
 use tokio::sync::Notify;
 
 use crate::coverage::Coverage;
 use crate::disk::Disk;
-use crate::plan::Plan;
+use crate::plan::{PORTS, Plan};
+use crate::rules::Known;
 
 /// Shared by all hosts and by who drives them, all on one thread: it is never held while anybody else is called who may take it.
 pub type World = Arc<Mutex<Facts>>;
@@ -37,11 +34,8 @@ pub struct Facts {
     pub acked_revision: i64,
     /// How many writes were begun: each writes its number.
     pub numbers: u64,
-    acked: Vec<Ack>,
-    entries: BTreeMap<u64, Entry>,
-    /// The content of each revision.
-    rows: BTreeMap<i64, Bytes>,
-    leaders: BTreeMap<u64, u64>,
+    /// What the rules (`rules.rs`) know.
+    pub known: Known,
     trace: DefaultHasher,
     verbose: bool,
 }
@@ -64,9 +58,15 @@ pub struct Slot {
     pub asked: bool,
     pub wrote_last: bool,
     /// The last place that it said to have applied in this run of the process.
-    applied: Option<u64>,
-    term: u64,
-    committed: u64,
+    pub applied: Option<u64>,
+    pub term: u64,
+    pub committed: u64,
+    /// Its address was changed to this port.
+    pub moved: Option<u16>,
+    /// The one port at which it can be reached, and until when.
+    pub only: Option<(u16, u64)>,
+    /// It was reached there.
+    pub reached: bool,
 }
 
 /// A member that runs.
@@ -92,17 +92,6 @@ pub struct Orders {
     pub more: Notify,
 }
 
-struct Entry {
-    term: u64,
-    digest: u64,
-}
-
-struct Ack {
-    revision: i64,
-    key: Bytes,
-    value: Bytes,
-}
-
 impl Slot {
     /// A host on which nothing has run yet.
     pub fn new(disk: Disk, dir: PathBuf) -> Self {
@@ -120,6 +109,9 @@ impl Slot {
             applied: None,
             term: 0,
             committed: 0,
+            moved: None,
+            only: None,
+            reached: false,
         }
     }
 }
@@ -136,10 +128,7 @@ impl Facts {
             violations: Vec::new(),
             acked_revision: 0,
             numbers: 0,
-            acked: Vec::new(),
-            entries: BTreeMap::new(),
-            rows: BTreeMap::new(),
-            leaders: BTreeMap::new(),
+            known: Known::default(),
             trace: DefaultHasher::new(),
             verbose,
         }))
@@ -202,12 +191,30 @@ impl Facts {
         orders.more.notify_one();
     }
 
+    /// A change of the members was done.
+    pub fn changed(&mut self, change: &MemberChange) {
+        let coverage = &mut self.coverage;
+        coverage.members_changed += 1;
+        match change {
+            MemberChange::Add(member) => coverage.learners_added += u64::from(member.is_learner),
+            MemberChange::Promote(_) => coverage.learners_promoted += 1,
+            MemberChange::Remove(_) => coverage.members_removed += 1,
+            MemberChange::Update { id, peer_urls } => {
+                coverage.members_updated += 1;
+                let at = Plan::at(*id);
+                let mut ports = PORTS.into_iter();
+                self.slots[at].moved = ports.find(|port| peer_urls.contains(&Plan::url(at, *port)));
+            }
+        }
+    }
+
     /// A member is about to start.
     pub fn starting(&mut self, at: usize, inside: Inside) {
         let slot = &mut self.slots[at];
         slot.starts += 1;
         (slot.asked, slot.wrote_last) = (false, false);
         (slot.applied, slot.term, slot.committed) = (None, 0, 0);
+        slot.reached = false;
         slot.orders.waiting.lock().clear();
         slot.running = Some(Running {
             inside,
@@ -256,167 +263,4 @@ impl Facts {
             self.coverage.take(&consensus.counters());
         }
     }
-
-    /// A member began to lead.
-    pub fn leads(&mut self, at: usize, term: u64) {
-        let known = *self.leaders.entry(term).or_insert(Plan::id(at));
-        self.coverage.leaders = self.leaders.len() as u64;
-        if known != Plan::id(at) {
-            self.violated(format!(
-                "two leaders in term {term}: m{} and m{at}",
-                Plan::at(known)
-            ));
-        }
-    }
-
-    /// A member has applied an entry.
-    pub fn applied(&mut self, at: usize, (term, index): (u64, u64), rows: &[Row], digest: u64) {
-        self.note(|| format!("m{at} applies {index} of term {term}: {digest:016x}"));
-        let before = self.slots[at].applied.replace(index);
-        if before >= Some(index) {
-            self.violated(format!("m{at} applied {index} after {before:?}"));
-        }
-        match self.entries.get(&index) {
-            Some(known) if (known.term, known.digest) != (term, digest) => {
-                let known = known.term;
-                self.violated(format!(
-                    "m{at} applied {index} of term {term}, which is of term {known} elsewhere or has other effects"
-                ));
-            }
-            Some(_) => {}
-            None => {
-                self.entries.insert(index, Entry { term, digest });
-                for row in rows {
-                    self.rows.insert(row.revision.main, row.payload.clone());
-                }
-                self.check_quorum(at, term, index);
-            }
-        }
-    }
-
-    /// What was applied for the first time must be on the disks of a majority, by the voters that are applied or by those that are
-    /// in force already.
-    fn check_quorum(&mut self, at: usize, term: u64, index: u64) {
-        let Some((consensus, reader)) = self.member(at) else {
-            return;
-        };
-        let voters = |members: Vec<keystead_proto::etcdserverpb::Member>| -> BTreeSet<u64> {
-            let voters = members.into_iter().filter(|member| !member.is_learner);
-            voters.map(|member| member.id).collect()
-        };
-        let has = |id: &u64| {
-            let Some(slot) = self.slots.get(Plan::at(*id)) else {
-                return false;
-            };
-            match &slot.running {
-                Some(running) if running.inside.found().is_some() => {
-                    running.inside.has(term, index)
-                }
-                _ => slot.claims.has(term, index),
-            }
-        };
-        let held =
-            |voters: BTreeSet<u64>| voters.iter().filter(|id| has(id)).count() > voters.len() / 2;
-        let in_force = voters(consensus.members());
-        let applied = voters(reader.members());
-        if !held(in_force.clone()) && !held(applied.clone()) {
-            self.violated(format!(
-                "m{at} applied {index} of term {term}, which is not on the disks of a majority of {in_force:x?} or {applied:x?}"
-            ));
-        }
-    }
-
-    /// A member's state was replaced by another's.
-    pub fn restored(&mut self, at: usize, index: u64) {
-        self.note(|| format!("m{at} has taken over a store up to {index}"));
-        self.slots[at].applied = Some(index);
-        self.coverage.snapshots_installed += 1;
-    }
-
-    /// A client was told that its write is done.
-    pub fn acked(&mut self, at: usize, revision: i64, key: Bytes, value: Bytes) {
-        self.note(|| format!("a client of m{at} is told of revision {revision}"));
-        self.acked_revision = self.acked_revision.max(revision);
-        self.coverage.writes += 1;
-        let status = self.member(at).map(|(consensus, _)| consensus.status());
-        if status.is_some_and(|status| !status.is_leader) {
-            self.coverage.writes_through_followers += 1;
-        }
-        self.acked.push(Ack {
-            revision,
-            key,
-            value,
-        });
-    }
-
-    /// Compares what a running member says of itself with what it said before.
-    pub fn look(&mut self, at: usize) {
-        let Some((consensus, _)) = self.member(at) else {
-            return;
-        };
-        let status = consensus.status();
-        let slot = &mut self.slots[at];
-        let before = (slot.term, slot.committed);
-        (slot.term, slot.committed) = (status.term, status.committed_index);
-        if status.term < before.0 || status.committed_index < before.1 {
-            self.violated(format!("m{at} went back from {before:?} to {status:?}"));
-        }
-        if status.is_leader {
-            self.leads(at, status.term);
-        }
-    }
-
-    /// Where two logs have the same entry, they have the same before it.
-    pub fn compare_logs(&mut self) {
-        let up = self.up();
-        let mut differs = None;
-        for (nth, one) in up.iter().enumerate() {
-            for other in &up[nth + 1..] {
-                let inside = |at: usize| self.slots[at].running.as_ref().map(|it| &it.inside);
-                let (Some(one_in), Some(other_in)) = (inside(*one), inside(*other)) else {
-                    continue;
-                };
-                differs = differs.or(differing(one_in, other_in).map(|at| (*one, *other, at)));
-            }
-        }
-        if let Some((one, other, index)) = differs {
-            self.violated(format!(
-                "the logs of m{one} and m{other} differ at {index}, and agree on a later entry"
-            ));
-        }
-    }
-
-    /// Every acknowledged write is the one that was applied at its revision.
-    pub fn check_acked(&mut self) {
-        let mut wrong = Vec::new();
-        for ack in &self.acked {
-            let row = self.rows.get(&ack.revision).cloned().unwrap_or_default();
-            let row = KeyValue::decode(row).unwrap_or_default();
-            if (&row.key, &row.value) != (&ack.key, &ack.value) {
-                wrong.push(format!(
-                    "a client was told that {:?} was written at {}, where {:?} is",
-                    ack.key, ack.revision, row.key
-                ));
-            }
-        }
-        wrong.into_iter().for_each(|what| self.violated(what));
-    }
-}
-
-/// The newest index below one on which both logs agree, at which they don't.
-fn differing(one: &Inside, other: &Inside) -> Option<u64> {
-    let last = one.last()?.index.min(other.last()?.index);
-    let mut agreed = false;
-    // Further back both have purged, or were compared when it was new.
-    for index in (last.saturating_sub(200)..=last).rev() {
-        let (Some(here), Some(there)) = (one.id(index), other.id(index)) else {
-            return None;
-        };
-        if here.term == there.term {
-            agreed = true;
-        } else if agreed {
-            return Some(index);
-        }
-    }
-    None
 }

@@ -42,7 +42,8 @@ pub(crate) async fn connect(url: &str) -> io::Result<Box<dyn Socket>> {
     match url.split_once("://") {
         #[cfg(feature = "simulation")]
         Some(("http", authority)) if simulated() => {
-            Ok(Box::new(turmoil::net::TcpStream::connect(authority).await?))
+            let stream = turmoil::net::TcpStream::connect(authority).await?;
+            Ok(Box::new(crate::simulation::Connection::over(stream)?))
         }
         Some(("http", authority)) => {
             let socket = TcpStream::connect(authority).await?;

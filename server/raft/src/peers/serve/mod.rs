@@ -97,7 +97,10 @@ impl Port {
             }
             Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
             #[cfg(feature = "simulation")]
-            Self::Simulated(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Simulated(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Box::new(crate::simulation::Connection::over(stream)?))
+            }
         }
     }
 }
