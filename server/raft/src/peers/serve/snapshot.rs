@@ -32,8 +32,8 @@ const AT_WORK: Duration = Duration::from_secs(2);
 /// A store that was begun.
 pub(in crate::peers) struct Begun {
     import: Import,
-    /// Physical compaction when it began: rows before `next` are the same in every cut with the same.
-    physically_compacted: i64,
+    /// What the rows before `next` are the same in; see [`settled`].
+    settled: Option<i64>,
     next: Revision,
 }
 
@@ -86,12 +86,12 @@ async fn take(
         ));
     };
     let begun = kept.take();
-    let begun = begun.filter(|begun| begun.physically_compacted == cut.physically_compacted);
+    let begun = begun.filter(|begun| begun.settled.is_some() && begun.settled == settled(&cut));
     let mut begun = match begun {
         Some(begun) => begun,
         None => Begun {
             import: served.with.flusher.begin_import().await?,
-            physically_compacted: cut.physically_compacted,
+            settled: settled(&cut),
             next: Revision::new(0, 0),
         },
     };
@@ -144,6 +144,13 @@ async fn take(
     let installing = served.with.raft.install_full_snapshot(vote, snapshot);
     let response = while_telling(answers, installing).await?;
     Ok(response.map_err(io::Error::other)?.vote)
+}
+
+/// The compaction whose work is done in a cut, where none is under way: then rows are the same in every cut that names the
+/// same. One that is under way takes rows from anywhere before it, and who has a row whose successor is gone could
+/// not tell that it is to go, too.
+fn settled(cut: &Cut) -> Option<i64> {
+    (cut.compacted == cut.physically_compacted).then_some(cut.compacted)
 }
 
 impl Begun {
@@ -225,4 +232,23 @@ fn row(row: SnapshotRow) -> io::Result<Row> {
         tombstone: row.tombstone,
         payload: row.payload,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_an_earlier_try_are_good_only_where_no_compaction_was_under_way() {
+        let cut = |compacted, physically_compacted| Cut {
+            revision: 9,
+            compacted,
+            physically_compacted,
+            position: 4,
+            applied: None,
+        };
+        assert_eq!(settled(&cut(-1, -1)), Some(-1));
+        assert_eq!(settled(&cut(5, 5)), Some(5));
+        assert_eq!(settled(&cut(7, 5)), None);
+    }
 }
