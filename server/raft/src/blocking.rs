@@ -42,14 +42,55 @@ pub(crate) fn drive<T>(work: impl Future<Output = T>) -> T {
 pub(crate) fn start<W: Future<Output = ()> + 'static>(
     name: &str,
     work: impl FnOnce() -> W + Send + 'static,
-) -> io::Result<Option<JoinHandle<()>>> {
+) -> io::Result<Loop> {
+    #[cfg(feature = "simulation")]
     if simulated() {
-        // It ends with its host.
-        drop(tokio::task::spawn_local(work()));
-        return Ok(None);
+        return Ok(Loop::Task(tokio::task::spawn_local(work())));
     }
     let thread = thread::Builder::new().name(name.to_owned());
-    thread.spawn(move || drive(work())).map(Some)
+    thread.spawn(move || drive(work())).map(Loop::Thread)
+}
+
+/// A loop that was started.
+pub(crate) enum Loop {
+    /// It has a thread.
+    Thread(JoinHandle<()>),
+    /// It is a task of a simulated host, and ends with that.
+    #[cfg(feature = "simulation")]
+    Task(tokio::task::JoinHandle<()>),
+}
+
+impl Loop {
+    /// Waits for its end. Says whether that was as it should be, and no panic.
+    pub(crate) async fn ended(self) -> bool {
+        match self {
+            Self::Thread(thread) => thread.join().is_ok(),
+            #[cfg(feature = "simulation")]
+            Self::Task(task) => task.await.is_ok(),
+        }
+    }
+
+    /// The same from a runtime that is not to be held up.
+    pub(crate) async fn ended_aside(self) -> bool {
+        match self {
+            Self::Thread(thread) => {
+                let joined = tokio::task::spawn_blocking(move || thread.join().is_ok());
+                joined.await.unwrap_or(false)
+            }
+            #[cfg(feature = "simulation")]
+            Self::Task(task) => task.await.is_ok(),
+        }
+    }
+
+    /// The same for who drops it: nobody waits for themselves, nor in simulated time.
+    pub(crate) fn join(self) -> bool {
+        match self {
+            Self::Thread(thread) if thread.thread().id() == thread::current().id() => true,
+            Self::Thread(thread) => thread.join().is_ok(),
+            #[cfg(feature = "simulation")]
+            Self::Task(_) => true,
+        }
+    }
 }
 
 /// Holds the loop for so long.

@@ -1,7 +1,6 @@
 //! The facade: what the server sees of consensus. No type of openraft passes through it.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use openraft::{Instant as _, LogIdOptionExt as _, RaftMetrics, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::blocking::drive;
+use crate::blocking::{Loop, drive};
 use crate::bootstrap::{self, Parts, StartError};
 use crate::config::Config;
 use crate::core::{self, Core, Running, Stop};
@@ -58,7 +57,7 @@ pub(crate) struct Member {
     election_timeout: Duration,
     pub(crate) identity: Identity,
     pub(crate) peers: Peers,
-    core: Mutex<Option<(oneshot::Sender<Stop>, core::Thread)>>,
+    core: Mutex<Option<(oneshot::Sender<Stop>, Loop)>>,
     /// Locked as long as anything of the member lives.
     _data_dir: DataDir,
 }
@@ -150,7 +149,7 @@ impl Consensus {
         let unflushed_limit_bytes = config.unflushed_limit_bytes;
         let (leader_lost, election_timeout) =
             (config.election_timeout * 3 / 2, config.election_timeout);
-        let Running { raft, stop, thread } = core::start(Core {
+        let Running { raft, stop, ends } = core::start(Core {
             config: config.clone(),
             log,
             machine,
@@ -167,7 +166,7 @@ impl Consensus {
             installing,
         })
         .await?;
-        let core = Mutex::new(Some((stop, thread)));
+        let core = Mutex::new(Some((stop, ends)));
         let flusher = handle;
         let members = Members::new(raft.clone(), reader.clone(), &config);
         let handover = Handover::new(raft.clone(), &config);
@@ -384,11 +383,7 @@ impl Consensus {
         };
         // The core may have ended before.
         stop.send(Stop::Cleanly).ok();
-        let Some(core) = core else { return };
-        if tokio::task::spawn_blocking(move || core.join())
-            .await
-            .is_err()
-        {
+        if !core.ended_aside().await {
             tracing::warn!("the core thread ended by a panic");
         }
     }
@@ -400,9 +395,8 @@ impl Drop for Member {
             return;
         };
         stop.send(Stop::AsItStands).ok();
-        let Some(core) = core else { return };
         // An observer may hold the last handle: the core then ends after this, by itself.
-        if core.thread().id() != thread::current().id() && core.join().is_err() {
+        if !core.join() {
             tracing::warn!("the core thread ended by a panic");
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use keystead_state::Reader;
@@ -15,7 +15,7 @@ use openraft::{Config as RaftConfig, SnapshotPolicy};
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 
-use crate::blocking::{heard, simulated};
+use crate::blocking::{Loop, heard};
 use crate::bootstrap::StartError;
 use crate::config::Config;
 use crate::flusher::Flushing;
@@ -68,23 +68,21 @@ pub(crate) struct Core {
     pub(crate) installing: Arc<Installing>,
 }
 
-/// The thread of a core; none in a simulated host, of which it is a task.
-pub(crate) type Thread = Option<JoinHandle<()>>;
-
 /// A core that runs.
 pub(crate) struct Running {
     pub(crate) raft: Raft,
     pub(crate) stop: oneshot::Sender<Stop>,
-    pub(crate) thread: Thread,
+    pub(crate) ends: Loop,
 }
 
 /// Starts the thread and waits until everything that is known to be committed was applied, and a lone voter leads.
 pub(crate) async fn start(core: Core) -> Result<Running, StartError> {
     let (started, raft) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
-    if simulated() {
-        drop(tokio::task::spawn_local(core.run(started, stopped)));
-        return running(raft, stop, None).await;
+    #[cfg(feature = "simulation")]
+    if crate::blocking::simulated() {
+        let task = tokio::task::spawn_local(core.run(started, stopped));
+        return running(raft, stop, Loop::Task(task)).await;
     }
     let run = move || {
         // No I/O here, so a parked core wakes by a futex.
@@ -101,21 +99,21 @@ pub(crate) async fn start(core: Core) -> Result<Running, StartError> {
         .name("core".to_owned())
         .spawn(run)
         .map_err(StartError::Thread)?;
-    running(raft, stop, Some(thread)).await
+    running(raft, stop, Loop::Thread(thread)).await
 }
 
 async fn running(
     raft: oneshot::Receiver<Result<Raft, StartError>>,
     stop: oneshot::Sender<Stop>,
-    thread: Thread,
+    ends: Loop,
 ) -> Result<Running, StartError> {
     let error = match heard(raft).await {
-        Ok(Ok(raft)) => return Ok(Running { raft, stop, thread }),
+        Ok(Ok(raft)) => return Ok(Running { raft, stop, ends }),
         Ok(Err(error)) => error,
         Err(_) => StartError::Core("the core thread panicked".to_owned()),
     };
     // It gives up log and store: who starts again finds them free.
-    if thread.is_some_and(|thread| thread.join().is_err()) {
+    if !ends.join() {
         tracing::warn!("the core thread ended by a panic");
     }
     Err(error)
@@ -190,8 +188,8 @@ impl Core {
             tracing::warn!("the raft core ended by a panic");
         }
         drop(self.peers);
-        self.flushing.end(how == Stop::Cleanly);
-        self.wal.close();
+        self.flushing.end(how == Stop::Cleanly).await;
+        self.wal.closed().await;
     }
 }
 
@@ -277,7 +275,7 @@ async fn ended(raft: &Raft) -> String {
 pub(crate) fn halt(reason: &str) -> ! {
     tracing::error!(reason, "this member can not go on");
     #[cfg(feature = "simulation")]
-    if simulated() {
+    if crate::blocking::simulated() {
         crate::simulation::halt(reason)
     }
     std::process::exit(1)

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use keystead_mvcc::{self as mvcc, CompactStep, Copied, FlushError, Import, Imported};
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::blocking::{self, Receiver, Sender, channel, sleep};
+use crate::blocking::{self, Loop, Receiver, Sender, channel, sleep};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::halt;
@@ -139,29 +139,35 @@ impl Handle {
 pub(crate) struct Flushing {
     pub(crate) handle: Handle,
     pub(crate) purgeable: Purgeable,
-    thread: Option<JoinHandle<()>>,
+    ends: Option<Loop>,
 }
 
 impl Flushing {
     /// Ends the thread: cleanly after a last flush and a checkpoint, or as it stands.
-    pub(crate) fn end(mut self, cleanly: bool) {
-        self.stop(cleanly);
+    pub(crate) async fn end(mut self, cleanly: bool) {
+        if let Some(ends) = self.stop(cleanly) {
+            told_end(ends.ended().await);
+        }
     }
 
-    fn stop(&mut self, cleanly: bool) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
+    fn stop(&mut self, cleanly: bool) -> Option<Loop> {
+        let ends = self.ends.take()?;
         self.handle.send(Command::Stop { cleanly });
-        if thread.join().is_err() {
-            tracing::error!("the flusher ended by a panic");
-        }
+        Some(ends)
     }
 }
 
 impl Drop for Flushing {
     fn drop(&mut self) {
-        self.stop(false);
+        if let Some(ends) = self.stop(false) {
+            told_end(ends.join());
+        }
+    }
+}
+
+fn told_end(well: bool) {
+    if !well {
+        tracing::error!("the flusher ended by a panic");
     }
 }
 
@@ -231,7 +237,7 @@ pub(crate) fn start(
         purgeable: purgeable_sender,
         flusher,
     };
-    let thread = blocking::start("flusher", move || task.run())?;
+    let ends = blocking::start("flusher", move || task.run())?;
     Ok(Flushing {
         handle: Handle {
             commands,
@@ -239,7 +245,7 @@ pub(crate) fn start(
             physically_compacted,
         },
         purgeable,
-        thread,
+        ends: Some(ends),
     })
 }
 

@@ -36,6 +36,10 @@ coverage! {
     leaders,
     /// Handovers of the leadership that were asked for and done.
     leaders_moved,
+    /// Members that stopped because they were asked to.
+    clean_stops,
+    /// Of these, leaders that handed over before.
+    leaders_handed_over,
     /// Changes of the members that were done.
     members_changed,
     /// Of these, members that came without a vote.

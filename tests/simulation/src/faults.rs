@@ -52,7 +52,7 @@ impl Faults {
             return;
         }
         self.next_at = now + self.dice.u64(50..700);
-        match self.dice.u8(..120) {
+        match self.dice.u8(..130) {
             0..18 => self.crash_one(sim, now),
             18..21 => self.crash_all(sim, now),
             21..41 => {
@@ -65,6 +65,7 @@ impl Faults {
             58..63 => self.with_link(|network, link, dice| network.hold(sim, now, link, dice)),
             63..80 => self.with_link(|network, link, dice| network.sicken(sim, now, link, dice)),
             80..93 => self.wants_other_leader = true,
+            93..103 => self.stop_one(now),
             _ => self.wants_other_members = self.plan.changes_members,
         }
     }
@@ -108,6 +109,18 @@ impl Faults {
         if let Some(at) = self.one_that_runs() {
             let (power, down) = (self.dice.bool(), self.dice.u64(0..2_000));
             crash(&self.world, sim, at, power, Some(now + down));
+        }
+    }
+
+    /// A member is asked to stop, as by SIGTERM.
+    fn stop_one(&mut self, now: u64) {
+        let Some(at) = self.one_that_runs() else {
+            return;
+        };
+        let mut facts = self.world.lock();
+        if facts.member(at).is_some() && facts.slots[at].stopping.is_none() {
+            facts.slots[at].stopping = Some(now);
+            facts.order(at, Order::Stop);
         }
     }
 

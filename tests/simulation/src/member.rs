@@ -82,6 +82,7 @@ async fn obey(world: World, at: usize, consensus: Consensus) {
 }
 
 async fn follow(world: World, at: usize, consensus: Consensus, order: Order) {
+    let led = consensus.status().is_leader;
     let done = match &order {
         Order::Move(to) => consensus.move_leader(*to).await,
         Order::Change(change) => consensus.change_members(change).await.map(drop),
@@ -89,6 +90,13 @@ async fn follow(world: World, at: usize, consensus: Consensus, order: Order) {
             while !load::write_once(&world, at, &consensus, b"last", 10).await {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            Ok(())
+        }
+        Order::Stop => {
+            consensus.hand_over().await;
+            let handed = led && !consensus.status().is_leader;
+            world.lock().coverage.leaders_handed_over += u64::from(handed);
+            consensus.shutdown().await;
             Ok(())
         }
     };
@@ -99,6 +107,10 @@ async fn follow(world: World, at: usize, consensus: Consensus, order: Order) {
             Order::Move(_) => facts.coverage.leaders_moved += 1,
             Order::Change(change) => facts.changed(&change),
             Order::Write => facts.slots[at].wrote_last = true,
+            Order::Stop => {
+                facts.coverage.clean_stops += 1;
+                facts.slots[at].stopped = true;
+            }
         }
     }
 }

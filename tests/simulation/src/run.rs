@@ -18,6 +18,8 @@ use crate::world::{Facts, Order, Slot, World};
 /// How often members are looked at, and logs compared.
 const LOOK_MS: u64 = 20;
 const COMPARE_MS: u64 = 500;
+/// The most that a clean stop takes: a hand-over, answers to what was proposed, and a slow disk.
+const STOP_MS: u64 = 20_000;
 
 /// What became of a run.
 pub struct Report {
@@ -127,6 +129,7 @@ fn step(world: &World, sim: &mut Sim<'_>, dirs: &Path) {
         world.lock().violated(format!("a task panicked: {panic}"));
     }
     end_halted(world, sim, now);
+    end_stopped(world, sim, now);
     restart_due(world, sim, now);
     if now.is_multiple_of(LOOK_MS) {
         follow_membership(world, sim, dirs);
@@ -147,7 +150,8 @@ fn end_halted(world: &World, sim: &mut Sim<'_>, now: u64) {
         let facts = world.lock();
         let has_ended = |at: &usize| {
             let member = facts.member(*at);
-            member.is_some_and(|(consensus, _)| consensus.has_ended())
+            let stops = facts.slots[*at].stopping.is_some();
+            !stops && member.is_some_and(|(consensus, _)| consensus.has_ended())
         };
         facts.up().into_iter().filter(has_ended).collect()
     };
@@ -164,6 +168,24 @@ fn end_halted(world: &World, sim: &mut Sim<'_>, now: u64) {
                 .violated(format!("m{at} ended by itself: {halts:?}"));
         }
         crash(world, sim, at, false, Some(now + 200));
+    }
+}
+
+/// Ends the hosts of members that have stopped as they were asked to, and with that nothing may be lost any more.
+fn end_stopped(world: &World, sim: &mut Sim<'_>, now: u64) {
+    let hosts = world.lock().slots.len();
+    for at in 0..hosts {
+        let (stopped, overdue) = {
+            let slot = &world.lock().slots[at];
+            let overdue = slot.stopping.is_some_and(|since| since + STOP_MS < now);
+            (slot.stopped, overdue && !slot.stopped)
+        };
+        if overdue {
+            world.lock().violated(format!("m{at} does not stop"));
+        }
+        if stopped {
+            crash(world, sim, at, true, Some(now + 100));
+        }
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Slot {
     /// It was asked to write when the faults were over, and has.
     pub asked: bool,
     pub wrote_last: bool,
+    /// Since when it stops cleanly; and that it has.
+    pub stopping: Option<u64>,
+    pub stopped: bool,
     /// The last place that it said to have applied in this run of the process.
     pub applied: Option<u64>,
     pub term: u64,
@@ -83,6 +86,8 @@ pub enum Order {
     Change(MemberChange),
     /// To write until it is acknowledged.
     Write,
+    /// To stop as a member does that is asked to.
+    Stop,
 }
 
 /// Orders that wait, and what wakes the task that takes them.
@@ -106,6 +111,8 @@ impl Slot {
             orders: Arc::default(),
             asked: false,
             wrote_last: false,
+            stopping: None,
+            stopped: false,
             applied: None,
             term: 0,
             committed: 0,
@@ -255,6 +262,7 @@ impl Facts {
     /// A member's process ends, and what it claimed is remembered.
     pub fn ended(&mut self, at: usize) {
         let slot = &mut self.slots[at];
+        (slot.stopping, slot.stopped) = (None, false);
         // A start that was cut short has claimed nothing new.
         if let Some(running) = slot.running.take()
             && let Some((consensus, _)) = &running.member

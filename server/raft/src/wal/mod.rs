@@ -32,7 +32,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,7 +50,7 @@ use queue::{Operation, check_order, entry_bytes, parts};
 use segment::{Pool, Segment};
 use writer::Writer;
 
-use crate::blocking::{Bell, start};
+use crate::blocking::{Bell, Loop, start};
 
 /// Called once when an operation is durable, or when the log failed before it was. It runs on the log's
 /// thread, before the next batch is written: it must not block, panic or call [`Wal::close`].
@@ -75,7 +74,7 @@ pub struct Recovered {
 pub struct Wal {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    loops: Mutex<Vec<Loop>>,
 }
 
 struct Shared {
@@ -175,7 +174,7 @@ impl Wal {
             Wal {
                 shared,
                 pool,
-                threads: Mutex::new(writer.into_iter().chain(preparer).collect()),
+                loops: Mutex::new(vec![writer, preparer]),
             },
             recovered,
         ))
@@ -348,21 +347,35 @@ impl Wal {
 
     /// Writes what is queued, notes the committed id, and ends the log's threads. Later calls are refused.
     pub fn close(&self) {
+        for ended in self.begin_close() {
+            told(ended.join());
+        }
+    }
+
+    /// The same, for who can wait in simulated time.
+    pub(crate) async fn closed(&self) {
+        for ended in self.begin_close() {
+            told(ended.ended().await);
+        }
+    }
+
+    fn begin_close(&self) -> Vec<Loop> {
         self.shared.state.lock().closing = true;
         self.shared.queued.ring();
         self.pool.give_up_waiting();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            let own = thread.thread().id() == thread::current().id();
-            if !own && thread.join().is_err() {
-                tracing::error!("a thread of the log ended by a panic");
-            }
-        }
+        std::mem::take(&mut *self.loops.lock())
     }
 }
 
 impl Drop for Wal {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+fn told(well: bool) {
+    if !well {
+        tracing::error!("a thread of the log ended by a panic");
     }
 }
 
