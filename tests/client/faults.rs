@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use keystead_client::{Call, Client, ConnectOptions, Error, Member, Telemetry, TelemetrySink};
-use keystead_tests::{Cluster, Link};
+use keystead_tests::{Cluster, Kind, Link};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
@@ -74,7 +74,12 @@ async fn a_leader_that_is_killed_costs_its_clients_nothing_but_time() {
 async fn a_leader_that_stands_still_costs_its_clients_nothing_but_time() {
     live_through(
         |cluster, _, leader| cluster.member(leader).pause(),
-        async |cluster, _, leader| cluster.member(leader).resume(),
+        async |cluster, _, leader| match cluster.kind() {
+            Kind::Keystead => cluster.member(leader).resume(),
+            // A leader of etcd that wakes may, before it knows better, have leases revoked that live by its successor's
+            // clock (its issues 15247 and 16822): the lock would be lost indeed.
+            Kind::Etcd => cluster.member(leader).launch(),
+        },
     )
     .await;
 }

@@ -104,7 +104,8 @@ impl Life {
             let ledger = self.ledger.lock().expect("no test panics there");
             let hangs = |begun: &Option<Instant>| begun.is_none_or(|it| now - it > NORMAL);
             let last = ledger.troubled.iter().flatten().max().copied();
-            let quiet = last.is_none_or(|last| now - last > NORMAL) && now - fault > NORMAL;
+            // A write that the fault caught began shortly before or after it, and hangs by twice that time.
+            let quiet = last.is_none_or(|last| now - last > NORMAL) && now - fault > 2 * NORMAL;
             (quiet && !ledger.begun.iter().any(hangs)).then_some(last)
         });
         let last = troubled.await;
