@@ -234,7 +234,7 @@ impl Observer for Follower {
 
     fn leader_changed(&self, leading: bool, term: u64) {
         self.headers.set_term(term);
-        self.lessor.leader_changed(leading);
+        self.lessor.leader_changed(leading.then_some(term));
     }
 }
 

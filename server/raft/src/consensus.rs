@@ -208,19 +208,11 @@ impl Consensus {
         .refuse(&Refusal::TooManyRequests);
     }
 
-    /// The same, for what only a leader may decide: while this member leads no more, or was deposed unawares, all is
+    /// The same, for what this member decided as the leader of `term`: unless it leads in that very term still, all is
     /// refused with [`Refusal::NoLeader`] and never proposed by another.
-    pub fn propose_as_leader(&self, sink: &Arc<dyn ReplySink>, batch: Vec<(u64, Record)>) {
-        let tokens = batch.iter().map(|(token, _)| *token).collect();
-        match self.0.standing.leading_term() {
-            // Never for want of room: it is the leader's own, and little.
-            Some(term) => self.0.queue.push_bound(sink, batch, term, u64::MAX),
-            None => Waiters {
-                sink: sink.clone(),
-                tokens,
-            }
-            .refuse(&Refusal::NoLeader),
-        }
+    pub fn propose_in_term(&self, sink: &Arc<dyn ReplySink>, batch: Vec<(u64, Record)>, term: u64) {
+        // Never for want of room: it is the leader's own, and little.
+        self.0.queue.push_bound(sink, batch, term, u64::MAX);
     }
 
     /// Proposes one record and waits for its outcome.

@@ -82,7 +82,7 @@ pub(crate) async fn follow(
         }
         if before.term() != now.term() || known_term != term {
             known_term = term;
-            standing.set_leading(now.term());
+            standing.set_leading(now.term().is_some());
             observer.leader_changed(now.term().is_some(), term);
         }
         if before != now {

@@ -27,8 +27,8 @@ pub(crate) struct Standing {
     applied: AtomicU64,
     /// Of the last entry that was applied.
     applied_term: AtomicU64,
-    /// The term in which this member leads, with everything from earlier terms applied; otherwise zero.
-    leading_term: AtomicU64,
+    /// This member leads, with everything from earlier terms applied.
+    leading: AtomicBool,
     /// This member has the only vote.
     lone_voter: AtomicBool,
     /// This member is one without a vote.
@@ -51,7 +51,7 @@ impl Standing {
             member_id,
             applied: AtomicU64::new(0),
             applied_term: AtomicU64::new(0),
-            leading_term: AtomicU64::new(0),
+            leading: AtomicBool::new(false),
             lone_voter: AtomicBool::new(false),
             learner: AtomicBool::new(false),
             unflushed_bytes: AtomicU64::new(0),
@@ -84,17 +84,8 @@ impl Standing {
         self.applied_term.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_leading(&self, term: Option<u64>) {
-        self.leading_term
-            .store(term.unwrap_or(0), Ordering::Release);
-    }
-
-    /// The term in which this member leads, with everything from earlier terms applied.
-    pub(crate) fn leading_term(&self) -> Option<u64> {
-        match self.leading_term.load(Ordering::Acquire) {
-            0 => None,
-            term => Some(term),
-        }
+    pub(crate) fn set_leading(&self, leading: bool) {
+        self.leading.store(leading, Ordering::Release);
     }
 
     /// Takes note of the membership in force: in Raft it is so from the moment that it stands in the log.
@@ -126,7 +117,7 @@ impl Standing {
     /// Whether this member's applied state is current without asking anybody: no other member can lead, and nothing
     /// that was acknowledged in an earlier term is missing. (An entry is applied here before it is acknowledged.)
     pub(crate) fn reads_are_current(&self) -> bool {
-        self.is_lone_voter() && self.leading_term.load(Ordering::Acquire) != 0
+        self.is_lone_voter() && self.leading.load(Ordering::Acquire)
     }
 
     /// The leader that this member follows said something.

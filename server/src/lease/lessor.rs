@@ -4,7 +4,7 @@
 //! one lock is held for a lookup.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keystead_seeded::{Bug, planted};
@@ -19,7 +19,8 @@ pub struct Lessor {
     clock: Arc<dyn Clock>,
     /// What a new leader adds to every TTL: the time in which nobody could be asked for a renewal.
     grace: Duration,
-    leading: AtomicBool,
+    /// The term in which this member leads; 0 while it does not.
+    leading: AtomicU64,
     deadlines: Mutex<Deadlines>,
 }
 
@@ -52,7 +53,7 @@ impl Lessor {
         Lessor {
             clock,
             grace,
-            leading: AtomicBool::new(false),
+            leading: AtomicU64::new(0),
             deadlines: Mutex::default(),
         }
     }
@@ -97,12 +98,12 @@ impl Lessor {
         }
     }
 
-    /// This member began or ceased to lead. A new leader knows nothing of earlier renewals, so every lease
-    /// begins its TTL anew.
-    pub fn leader_changed(&self, leading: bool) {
+    /// This member leads in a term from now on, or ceased to lead. A new leader knows nothing of earlier renewals, so every
+    /// lease begins its TTL anew.
+    pub fn leader_changed(&self, term: Option<u64>) {
         let mut deadlines = self.deadlines.lock();
-        self.leading.store(leading, Ordering::Release);
-        if leading && !planted(Bug::KeepOldDeadlines) {
+        self.leading.store(term.unwrap_or(0), Ordering::Release);
+        if term.is_some() && !planted(Bug::KeepOldDeadlines) {
             deadlines.restart(self.clock.now(), self.grace);
         } else {
             deadlines.release_waiting();
@@ -111,7 +112,7 @@ impl Lessor {
 
     /// Whether this member renews and revokes.
     pub fn is_leading(&self) -> bool {
-        self.leading.load(Ordering::Acquire)
+        self.leading.load(Ordering::Acquire) != 0
     }
 
     /// Gives a lease its whole TTL again. A lease whose deadline has passed is not saved: the answer waits
@@ -162,13 +163,15 @@ impl Lessor {
         self.len() == 0
     }
 
-    /// Takes out up to `limit` leases to be revoked: none while this member does not lead.
-    pub(super) fn take_expired(&self, limit: usize) -> Vec<i64> {
+    /// Takes out up to `limit` leases to be revoked, and the term by whose deadlines they are over: no later leader may
+    /// be made to revoke them. None while this member does not lead.
+    pub(super) fn take_expired(&self, limit: usize) -> (u64, Vec<i64>) {
         let mut deadlines = self.deadlines.lock();
-        if !self.is_leading() && !planted(Bug::RevokeAsFollower) {
-            return Vec::new();
+        let term = self.leading.load(Ordering::Acquire);
+        if term == 0 && !planted(Bug::RevokeAsFollower) {
+            return (term, Vec::new());
         }
-        deadlines.take_expired(self.clock.now(), limit)
+        (term, deadlines.take_expired(self.clock.now(), limit))
     }
 
     /// A lease that was taken out is gone, whether the applier told so or never knew it.

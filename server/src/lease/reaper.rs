@@ -17,9 +17,9 @@ const BATCH_LEASES: usize = 1024;
 
 /// Proposes revocations.
 pub trait Revoke {
-    /// Proposes to revoke `ids` and waits for what became of it. Answers those that may exist still; the
-    /// others are gone.
-    fn revoke(&self, ids: Vec<i64>) -> impl Future<Output = Vec<i64>>;
+    /// Proposes to revoke `ids`, if this member leads in `term` still, and waits for what became of it. Answers those
+    /// that may exist still; the others are gone.
+    fn revoke(&self, term: u64, ids: Vec<i64>) -> impl Future<Output = Vec<i64>>;
 }
 
 /// Revokes what expires, for ever. One task of the member runs this; while the member does not lead,
@@ -37,11 +37,11 @@ pub async fn reap(lessor: Arc<Lessor>, revoke: impl Revoke) {
 async fn reap_expired(lessor: &Lessor, revoke: &impl Revoke) {
     let mut left = Vec::new();
     loop {
-        let expired = lessor.take_expired(BATCH_LEASES);
+        let (term, expired) = lessor.take_expired(BATCH_LEASES);
         if expired.is_empty() {
             break;
         }
-        let remaining = revoke.revoke(expired.clone()).await;
+        let remaining = revoke.revoke(term, expired.clone()).await;
         expired
             .into_iter()
             .filter(|id| !remaining.contains(id))
@@ -64,6 +64,7 @@ mod tests {
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(1);
+    const TERM: u64 = 3;
 
     #[derive(Default)]
     struct Hand(Mutex<Duration>);
@@ -83,7 +84,8 @@ mod tests {
     }
 
     impl Revoke for Log {
-        async fn revoke(&self, ids: Vec<i64>) -> Vec<i64> {
+        async fn revoke(&self, term: u64, ids: Vec<i64>) -> Vec<i64> {
+            assert_eq!(term, TERM);
             self.proposals.set(self.proposals.get() + 1);
             if self.refusing.get() {
                 return ids;
@@ -106,7 +108,7 @@ mod tests {
         fn new() -> Self {
             let clock = Arc::new(Hand::default());
             let lessor = Arc::new(Lessor::new(clock.clone(), GRACE));
-            lessor.leader_changed(true);
+            lessor.leader_changed(Some(TERM));
             let log = Log {
                 lessor: lessor.clone(),
                 refusing: Cell::new(false),
@@ -198,12 +200,12 @@ mod tests {
         let leader = Leader::new();
         leader.grant(7, 2);
         leader.sleep(2000);
-        assert_eq!(leader.lessor.take_expired(10), [7]);
+        assert_eq!(leader.lessor.take_expired(10), (TERM, vec![7]));
         let mut renewal = std::pin::pin!(leader.lessor.renew(7));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(renewal.as_mut().poll(&mut cx).is_pending());
         assert!(
-            leader.lessor.take_expired(10).is_empty(),
+            leader.lessor.take_expired(10).1.is_empty(),
             "it is proposed once"
         );
         leader.lessor.applied(&[LeaseChange::Revoked { id: 7 }]);
@@ -215,11 +217,11 @@ mod tests {
         let leader = Leader::new();
         leader.grant(7, 3);
         leader.sleep(2900);
-        leader.lessor.leader_changed(false);
+        leader.lessor.leader_changed(None);
         assert_eq!(now(leader.lessor.renew(7)), Some(Renewal::NotLeading));
         leader.sleep(10_000);
         assert!(leader.scan().is_empty());
-        leader.lessor.leader_changed(true);
+        leader.lessor.leader_changed(Some(TERM));
         leader.sleep(3999);
         assert!(leader.scan().is_empty());
         leader.sleep(1);
@@ -234,7 +236,7 @@ mod tests {
         let mut renewal = std::pin::pin!(leader.lessor.renew(7));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(renewal.as_mut().poll(&mut cx).is_pending());
-        leader.lessor.leader_changed(false);
+        leader.lessor.leader_changed(None);
         assert_eq!(
             renewal.as_mut().poll(&mut cx),
             Poll::Ready(Renewal::NotLeading)
@@ -246,7 +248,7 @@ mod tests {
         let leader = Leader::new();
         leader.grant(7, 2);
         leader.sleep(2000);
-        let expired = leader.lessor.take_expired(10);
+        let (_, expired) = leader.lessor.take_expired(10);
         leader.lessor.applied(&[
             LeaseChange::Revoked { id: 7 },
             LeaseChange::Granted { id: 7, ttl_secs: 2 },
@@ -257,6 +259,7 @@ mod tests {
         leader
             .lessor
             .take_expired(10)
+            .1
             .iter()
             .for_each(|id| leader.lessor.forget(*id));
         assert!(leader.lessor.is_empty());

@@ -23,7 +23,7 @@ impl Revocations {
 }
 
 impl Revoke for Revocations {
-    async fn revoke(&self, ids: Vec<i64>) -> Vec<i64> {
+    async fn revoke(&self, term: u64, ids: Vec<i64>) -> Vec<i64> {
         let (done, outcomes) = oneshot::channel();
         let batch = Batch {
             unanswered: ids.len(),
@@ -32,8 +32,8 @@ impl Revoke for Revocations {
         };
         let sink: Arc<dyn ReplySink> = Arc::new(Answers(Mutex::new(batch)));
         let records = ids.iter().map(|id| (*id as u64, record(*id))).collect();
-        // What this member takes for expired the next leader may not.
-        self.0.propose_as_leader(&sink, records);
+        // What this member takes for expired in its term the next leader may not, nor this member when it is that.
+        self.0.propose_in_term(&sink, records, term);
         drop(sink);
         // Without an answer to all of them, all may exist still.
         outcomes.await.unwrap_or(ids)

@@ -13,7 +13,7 @@ fn voters<const N: usize>(ids: [u64; N]) -> Membership {
 fn only_the_one_that_has_the_only_vote_reads_without_asking() {
     let standing = Standing::of(1);
     standing.set_applied(&LogId::new_term_index(3, 7));
-    standing.set_leading(Some(3));
+    standing.set_leading(true);
     for (membership, alone) in [
         (voters([1, 2]), false),
         (voters([1]), true),
