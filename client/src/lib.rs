@@ -286,7 +286,7 @@ pub use telemetry::{
 };
 pub use txn::compare::{Compare, Operand, Relation};
 pub use txn::once::{Once, OnceResult};
-pub use txn::stm::{Isolation, Stm};
+pub use txn::stm::{Isolation, Stm, StmRuns};
 pub use txn::{Op, OpResult, Txn, TxnResult};
 pub use watch::notice::{Event, EventKind, Lag, Notice, ResetCause};
 pub use watch::watcher::Watcher;

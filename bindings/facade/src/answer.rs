@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::lock::Guard;
 use crate::registry::{Registration, RegistrationState, Resolver};
 use crate::session::{Loss, Session, SessionState};
+use crate::stm::StmRun;
 use crate::watch::Watcher;
 
 /// The answer to a call. Which one a verb has is said there.
@@ -30,6 +31,10 @@ pub enum Answer {
     /// None when somebody else was faster.
     Updated(Option<Header>),
     KeyValue(Option<KeyValue>),
+    /// None when the key is not there.
+    Value(Option<Bytes>),
+    /// Keys and their values.
+    Pairs(Vec<(Bytes, Bytes)>),
     Range(RangeResult),
     Put(PutResult),
     Delete(DeleteResult),
@@ -40,6 +45,7 @@ pub enum Answer {
     Watcher(Watcher),
     /// None when the watch has ended.
     Notices(Option<Vec<Notice>>),
+    StmRun(StmRun),
     Session(Session),
     SessionState(SessionState),
     Loss(Loss),

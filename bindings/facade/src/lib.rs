@@ -29,6 +29,7 @@ mod recipes;
 mod registry;
 pub mod runtime;
 mod session;
+mod stm;
 mod txn;
 mod update;
 mod watch;
@@ -44,15 +45,17 @@ pub use keystead_client::bytes::Bytes;
 pub use keystead_client::{
     Access, Alarm, AlarmKind, Alarms, AuthStatus, CacheNotice, CacheOptions, CacheView,
     CallOptions, Change, Compact, Compare, ConnectOptions, Credentials, Delete, DeleteResult,
-    Downgrade, Endpoint, Event, EventKind, Expected, Hash, Header, Identity, KeyRange, KeyValue,
-    Lag, LeaderEvent, Member, Members, Notice, OnGap, OnceResult, Op as TxnOp, OpResult, Operand,
-    Order, Outcome, Permission, Pick, Put, PutResult, Range, RangeResult, Register, Relation,
-    ResetCause, SavedSnapshot, Scan, Sort, SortBy, Status, TimeToLive, Tls, Txn, TxnResult, Watch,
+    Downgrade, Endpoint, Event, EventKind, Expected, Hash, Header, Identity, Isolation, KeyRange,
+    KeyValue, Lag, LeaderEvent, Member, Members, Notice, OnGap, OnceResult, Op as TxnOp, OpResult,
+    Operand, Order, Outcome, Permission, Pick, Put, PutResult, Range, RangeResult, Register,
+    Relation, ResetCause, SavedSnapshot, Scan, Sort, SortBy, Status, TimeToLive, Tls, Txn,
+    TxnResult, Watch,
 };
 pub use keystead_client::{Granted, serde_json};
 pub use lock::{Guard, Lock};
 pub use recipes::{Barrier, Queue, RwLock, Semaphore};
 pub use registry::{Registration, RegistrationState, Resolver};
 pub use session::{Loss, Session, SessionState};
+pub use stm::{Stm, StmRun};
 pub use update::Update;
 pub use watch::{Scanner, Watcher};

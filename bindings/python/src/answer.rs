@@ -11,10 +11,12 @@ use crate::client::Client;
 use crate::lock::Guard;
 use crate::notices::notices;
 use crate::records::{
-    DeleteResult, Header, KeyValue, PutResult, RangeResult, TxnResult, byte_strings, kvs,
+    DeleteResult, Header, KeyValue, PutResult, RangeResult, TxnResult, byte_pairs, byte_strings,
+    kvs,
 };
 use crate::registry::{Registration, Resolver, endpoints, registration_state};
 use crate::session::{Session, loss, state};
+use crate::stm::StmRun;
 use crate::watch::Watcher;
 use crate::{auth, cluster, maintenance};
 
@@ -27,6 +29,11 @@ pub(crate) fn to_python(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
         Answer::Header(header) => Header::from(header).into_py_any(py),
         Answer::Updated(header) => header.map(Header::from).into_py_any(py),
         Answer::KeyValue(kv) => kv.map(KeyValue::from).into_py_any(py),
+        Answer::Value(value) => {
+            let value = value.map(|value| PyBytes::new(py, &value));
+            value.into_py_any(py)
+        }
+        Answer::Pairs(pairs) => byte_pairs(py, &pairs)?.into_py_any(py),
         Answer::Range(range) => RangeResult::new(py, range)?.into_py_any(py),
         Answer::Put(put) => PutResult::new(py, put)?.into_py_any(py),
         Answer::Delete(delete) => DeleteResult::new(py, delete)?.into_py_any(py),
@@ -38,6 +45,7 @@ pub(crate) fn to_python(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
             .map(|told| notices(py, told))
             .transpose()?
             .into_py_any(py),
+        Answer::StmRun(run) => StmRun::from(run).into_py_any(py),
         Answer::Session(session) => Session::from(session).into_py_any(py),
         Answer::SessionState(now) => state(now).into_py_any(py),
         Answer::Loss(why) => loss(why).into_py_any(py),

@@ -23,6 +23,7 @@ mod recipes;
 mod records;
 mod registry;
 mod session;
+mod stm;
 mod txn;
 mod update;
 mod watch;
@@ -56,6 +57,8 @@ mod _native {
     use super::registry::{Registration, Resolver};
     #[pymodule_export]
     use super::session::Session;
+    #[pymodule_export]
+    use super::stm::{Stm, StmRun};
     #[pymodule_export]
     use super::txn::{Compare, Op};
     #[pymodule_export]

@@ -299,3 +299,12 @@ pub(crate) fn byte_strings(py: Python<'_>, strings: &[Bytes]) -> PyResult<Py<PyL
     let each: Vec<Bound<'_, PyBytes>> = each.collect();
     Ok(PyList::new(py, each)?.unbind())
 }
+
+/// A list of pairs of byte strings.
+pub(crate) fn byte_pairs(py: Python<'_>, pairs: &[(Bytes, Bytes)]) -> PyResult<Py<PyList>> {
+    let each = pairs
+        .iter()
+        .map(|(key, value)| (PyBytes::new(py, key), PyBytes::new(py, value)));
+    let each: Vec<_> = each.collect();
+    Ok(PyList::new(py, each)?.unbind())
+}

@@ -17,6 +17,17 @@ class Sync:
     def do(self, answer):
         return answer
 
+    def function(self, steps):
+        """A function of a generator, which yields calls and is sent their answers."""
+
+        def run(*given):
+            running, answer = steps(*given), None
+            with contextlib.suppress(StopIteration):
+                while True:
+                    answer = running.send(answer)
+
+        return run
+
     @contextlib.contextmanager
     def entered(self, manager):
         with manager as entered:
@@ -49,6 +60,15 @@ class Asyncio:
             return await call
 
         return self.loop.run_until_complete(awaited())
+
+    def function(self, steps):
+        async def run(*given):
+            running, answer = steps(*given), None
+            with contextlib.suppress(StopIteration):
+                while True:
+                    answer = await running.send(answer)
+
+        return run
 
     @contextlib.contextmanager
     def entered(self, manager):

@@ -141,6 +141,63 @@ def test_an_update_decides_again_when_somebody_was_faster(face, client, other):
         face.do(client.update("visits", lambda now: 1 / 0))
 
 
+def test_a_function_runs_as_if_nobody_else_were_there(face, client, other):
+    for key, value in [("left", "1"), ("old", "3"), ("right", "2")]:
+        other.put(key, value)
+    runs, kept = [], []
+
+    def swap(stm):
+        kept.append(stm)
+        left, right = (yield stm.get("left")), (yield stm.get("right"))
+        runs.append((left, right))
+        if len(runs) == 1:
+            other.put("right", "20")
+        stm.put("left", right)
+        stm.put("right", left)
+        stm.delete("old")
+        assert (yield stm.get("right")) == left and (yield stm.get("old")) is None
+        kept.append((yield stm.range(prefix="")))
+
+    face.do(client.stm(face.function(swap)))
+    assert runs == [(b"1", b"2"), (b"1", b"20")]
+    assert [kv.value for kv in other.range(prefix="")] == [b"20", b"1"]
+    seen = kept.pop()
+    assert seen == [(b"left", b"20"), (b"right", b"1")]
+    # What was given to the function is of no use after it.
+    for late in [lambda: kept[-1].put("left", "late"), lambda: face.do(kept[-1].get("left"))]:
+        with pytest.raises(keystead.InvalidArgument):
+            late()
+
+    def fail(stm):
+        stm.put("left", "never")
+        yield stm.get("left")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        face.do(client.stm(face.function(fail)))
+    assert other.get("left").value == b"20"
+
+
+def test_what_a_function_has_read_is_compared_as_its_isolation_says(face, client, other):
+    def read_and_write(stm):
+        runs.append((yield stm.get("read")))
+        if len(runs) == 1:
+            other.put("read", isolation)
+        stm.put("written", "here")
+
+    for isolation, count in [
+        ("serializable_snapshot", 2),
+        ("serializable", 2),
+        ("repeatable_reads", 2),
+        ("read_committed", 1),
+    ]:
+        runs = []
+        face.do(client.stm(face.function(read_and_write), isolation=isolation))
+        assert len(runs) == count and runs[-1] == (isolation.encode() if count > 1 else b"repeatable_reads"), isolation
+    with pytest.raises(ValueError):
+        face.do(client.stm(face.function(read_and_write), isolation="none"))
+
+
 def test_history_before_a_compaction_is_gone(face, client):
     first = face.do(client.put("k", "1")).revision
     second = face.do(client.put("k", "2")).revision

@@ -37,7 +37,7 @@ pub enum Isolation {
     ReadCommitted,
 }
 
-/// One run of the function given to [`Client::stm`]. A clone is the same run; what is written after the run's end is lost.
+/// One run of the function given to [`Client::stm`], or of [`StmRuns`]. A clone is the same run; what is written after the run's end is lost.
 #[derive(Clone)]
 pub struct Stm {
     client: Client,
@@ -91,26 +91,66 @@ impl Client {
         E: From<Error>,
         F: Future<Output = Result<T, E>>,
     {
-        let mut prefetched = Vec::new();
-        for failures in 1..=ATTEMPTS {
-            let run = Run {
-                prefetched,
-                ..Run::default()
-            };
-            let stm = Stm {
-                client: self.clone(),
-                isolation,
-                run: Arc::new(Mutex::new(run)),
-            };
+        let mut runs = self.stm_runs(isolation);
+        loop {
+            let stm = runs.begin();
             let done = work(stm.clone()).await?;
-            match stm.commit().await? {
-                Commit::Done => return Ok(done),
-                Commit::Conflict(found) => prefetched = found,
+            if runs.commit(stm).await? {
+                return Ok(done);
             }
-            tokio::time::sleep(CONTENTION.after(failures)).await;
         }
-        let text = format!("somebody else was faster {ATTEMPTS} times in a row");
-        Err(Error::local(Kind::CompareFailed, Code::Aborted, text).into())
+    }
+
+    /// The same a step at a time, for those whose function runs elsewhere. Nothing is sent yet.
+    pub fn stm_runs(&self, isolation: Isolation) -> StmRuns {
+        StmRuns {
+            client: self.clone(),
+            isolation,
+            prefetched: Vec::new(),
+            failures: 0,
+        }
+    }
+}
+
+/// The runs of one function, one after the other until one is committed.
+pub struct StmRuns {
+    client: Client,
+    isolation: Isolation,
+    /// What the last commit found when it failed.
+    prefetched: Vec<Read>,
+    failures: u32,
+}
+
+impl StmRuns {
+    /// Begins a run. One that was begun and is not committed has done nothing.
+    pub fn begin(&mut self) -> Stm {
+        let run = Run {
+            prefetched: std::mem::take(&mut self.prefetched),
+            ..Run::default()
+        };
+        Stm {
+            client: self.client.clone(),
+            isolation: self.isolation,
+            run: Arc::new(Mutex::new(run)),
+        }
+    }
+
+    /// Commits a run: true when its writes are done. If something had changed, false after a wait that grows; then another is to begin.
+    ///
+    /// # Errors
+    /// See [`Client::stm`].
+    pub async fn commit(&mut self, stm: Stm) -> Result<bool> {
+        match stm.commit().await? {
+            Commit::Done => return Ok(true),
+            Commit::Conflict(found) => self.prefetched = found,
+        }
+        self.failures += 1;
+        if self.failures == ATTEMPTS {
+            let text = format!("somebody else was faster {ATTEMPTS} times in a row");
+            return Err(Error::local(Kind::CompareFailed, Code::Aborted, text));
+        }
+        tokio::time::sleep(CONTENTION.after(self.failures)).await;
+        Ok(false)
     }
 }
 

@@ -91,6 +91,7 @@ from ._recipes import (
 from ._registry import AsyncRegistration, AsyncResolver, Registration, Resolver
 from ._server import Server, ServerStartError
 from ._session import AsyncLease, AsyncSession, Lease, Session
+from ._stm import AsyncStm, Stm
 from ._values import (
     Alarm,
     AuthStatus,
@@ -144,6 +145,7 @@ __all__ = [
     "AsyncScan",
     "AsyncSemaphore",
     "AsyncSession",
+    "AsyncStm",
     "AsyncWatch",
     "Auth",
     "AuthStatus",
@@ -225,6 +227,7 @@ __all__ = [
     "SessionLost",
     "State",
     "Status",
+    "Stm",
     "TimeToLive",
     "TooLarge",
     "TooManyRequests",

@@ -27,6 +27,7 @@ from ._recipes import (
 )
 from ._registry import AsyncRegistration, AsyncResolver, Registration, Resolver
 from ._session import AsyncLease, AsyncSession, Lease, Session
+from ._stm import AsyncStm, Stm
 from ._watch import AsyncScan, AsyncWatch, Scan, Watch
 
 
@@ -499,6 +500,30 @@ class Client(ClientVerbs, Blocking):
             current = update.current()
         return done
 
+    def stm(self, work, *, isolation="serializable_snapshot"):
+        """Runs `work`, a function of a `Stm`, and does all that it writes at once, as if nobody else had been there.
+        Gives what `work` gives. When something that it read has changed meanwhile it runs again, so it is to do nothing else but read
+        and write there. When it raises, nothing is written.
+
+        `isolation` is "serializable_snapshot": all reads are of one revision, and nobody has changed what was read or is written;
+        "serializable": the same, but for what is written; "repeatable_reads": nobody has changed what was read; or "read_committed":
+        nothing is compared.
+
+        >>> def swap(stm):
+        ...     left, right = stm.get("left"), stm.get("right")
+        ...     stm.put("left", right)
+        ...     stm.put("right", left)
+        >>> client.stm(swap)
+
+        Raises `CompareFailed` when somebody else was faster 64 times in a row.
+        """
+        runs = self._native.stm(isolation)
+        while True:
+            run = runs.begin().wait()
+            done = work(Stm(run))
+            if run.commit().wait():
+                return done
+
     @property
     def aio(self):
         """The same client for asyncio: it shares the connection and everything else."""
@@ -580,6 +605,30 @@ class AsyncClient(ClientVerbs, OnLoop):
         while (done := await self._run(update.write(decide(current), lease))) is None:
             current = update.current()
         return done
+
+    async def stm(self, work, *, isolation="serializable_snapshot"):
+        """Runs `work`, an async function of an `AsyncStm`, and does all that it writes at once, as if nobody else had been there.
+        Gives what `work` gives. When something that it read has changed meanwhile it runs again, so it is to do nothing else but read
+        and write there. When it raises, nothing is written.
+
+        `isolation` is "serializable_snapshot": all reads are of one revision, and nobody has changed what was read or is written;
+        "serializable": the same, but for what is written; "repeatable_reads": nobody has changed what was read; or "read_committed":
+        nothing is compared.
+
+        >>> async def swap(stm):
+        ...     left, right = await stm.get("left"), await stm.get("right")
+        ...     stm.put("left", right)
+        ...     stm.put("right", left)
+        >>> await client.stm(swap)
+
+        Raises `CompareFailed` when somebody else was faster 64 times in a row.
+        """
+        runs = self._native.stm(isolation)
+        while True:
+            run = await self._run(runs.begin())
+            done = await work(AsyncStm(run))
+            if await self._run(run.commit()):
+                return done
 
     @property
     def sync(self):

@@ -1,6 +1,6 @@
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from ._cache import AsyncCache, Cache
 from ._election import AsyncElection, Election
@@ -20,8 +20,11 @@ from ._recipes import (
 )
 from ._registry import AsyncRegistration, AsyncResolver, Registration, Resolver
 from ._session import AsyncLease, AsyncSession, Lease, Session
+from ._stm import AsyncStm, Stm
 from ._values import Data, HasLease, Length
 from ._watch import AsyncScan, AsyncWatch, Scan, Watch
+
+_T = TypeVar("_T")
 
 class Client:
     def __init__(
@@ -116,6 +119,14 @@ class Client:
         *,
         lease: int | HasLease | None = None,
     ) -> Header: ...
+    def stm(
+        self,
+        work: Callable[[Stm], _T],
+        *,
+        isolation: Literal[
+            "serializable_snapshot", "serializable", "repeatable_reads", "read_committed"
+        ] = "serializable_snapshot",
+    ) -> _T: ...
     def compact(self, revision: int, *, physical: bool = False) -> Header: ...
     def watch(
         self,
@@ -281,6 +292,14 @@ class AsyncClient:
         *,
         lease: int | HasLease | None = None,
     ) -> Header: ...
+    async def stm(
+        self,
+        work: Callable[[AsyncStm], Awaitable[_T]],
+        *,
+        isolation: Literal[
+            "serializable_snapshot", "serializable", "repeatable_reads", "read_committed"
+        ] = "serializable_snapshot",
+    ) -> _T: ...
     def compact(self, revision: int, *, physical: bool = False) -> Coroutine[Any, Any, Header]: ...
     def watch(
         self,
