@@ -146,14 +146,24 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if !self.endpoint.is_empty() {
-            write!(f, " (from {})", self.endpoint)?;
+        self.outcome.tell(f, &self.message, &self.endpoint)
+    }
+}
+
+impl Outcome {
+    /// Writes what happened, where, and what came of it, as errors say it. For those who have an error type of their own.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn tell(self, to: &mut impl fmt::Write, message: &str, endpoint: &str) -> fmt::Result {
+        to.write_str(message)?;
+        if !endpoint.is_empty() {
+            write!(to, " (from {endpoint})")?;
         }
-        match self.outcome {
+        match self {
             Outcome::NotApplied => Ok(()),
-            Outcome::Applied => f.write_str("; it was applied"),
-            Outcome::Unknown => f.write_str("; whether it was applied is unknown"),
+            Outcome::Applied => to.write_str("; it was applied"),
+            Outcome::Unknown => to.write_str("; whether it was applied is unknown"),
         }
     }
 }

@@ -227,15 +227,7 @@ impl From<client::Kind> for ErrorKind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if !self.endpoint.is_empty() {
-            write!(f, " (from {})", self.endpoint)?;
-        }
-        match self.outcome {
-            Outcome::NotApplied => Ok(()),
-            Outcome::Applied => f.write_str("; it was applied"),
-            Outcome::Unknown => f.write_str("; whether it was applied is unknown"),
-        }
+        self.outcome.tell(f, &self.message, &self.endpoint)
     }
 }
 
