@@ -8,7 +8,8 @@
 //!   waiter, or Completions: one wake for many ◄── Answer ┘
 //! ```
 //!
-//! [`runtime`] has the one runtime of the process, [`fork`] sees to it that a child of the process never touches it. Everything else is
+//! [`runtime`] has the one runtime of the process, [`fork`] sees to it that a child of the process never touches it, [`records`] has what
+//! is to be logged. Everything else is
 //! a file a noun, in which each verb makes a call. No interpreter, no callback and no lock of a language is ever touched from here.
 
 mod answer;
@@ -26,6 +27,7 @@ mod lease;
 mod lock;
 mod maintenance;
 mod recipes;
+pub mod records;
 mod registry;
 pub mod runtime;
 mod session;

@@ -33,9 +33,14 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 /// Held by the thread that makes the runtime.
 static MAKING: Mutex<()> = Mutex::new(());
 
-/// Has the runtime use so many threads; one until this is called. It holds for the runtime that the first call makes.
-pub fn set_threads(threads: usize) {
+/// Has the runtime use so many threads, one at least; one until this is called. It holds for the runtime that the first call makes, and
+/// for those of the children of the process. False when there is one already, which keeps what it has.
+pub fn set_threads(threads: usize) -> bool {
     THREADS.store(threads.max(1), Ordering::Relaxed);
+    let runtime = CURRENT.load();
+    runtime
+        .as_ref()
+        .is_none_or(|runtime| runtime.get().is_none())
 }
 
 /// Ends the runtime, for good: calls under way fail with `Closed`, and so does every later one. Waits, for about a second at most, until

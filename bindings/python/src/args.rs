@@ -8,6 +8,9 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDelta, PyDeltaAccess, PyFloat, PyInt, PyString};
 
+/// More threads than any machine has cores would only wait for each other.
+const MOST_THREADS: usize = 1024;
+
 /// A key, a value or a name: `str` stands for its UTF-8.
 #[derive(Clone)]
 pub(crate) struct Data(pub(crate) Bytes);
@@ -168,6 +171,24 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Permits {
         permits
             .map(Permits)
             .ok_or_else(|| PyValueError::new_err("a semaphore has one permit or more"))
+    }
+}
+
+/// How many I/O threads there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Threads(pub(crate) usize);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Threads {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Threads> {
+        let Whole(threads) = given.extract()?;
+        match usize::try_from(threads) {
+            Ok(threads @ 1..=MOST_THREADS) => Ok(Threads(threads)),
+            _ => Err(PyValueError::new_err(format!(
+                "there are 1 to {MOST_THREADS} I/O threads"
+            ))),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod errors;
 mod kv;
 mod lease;
 mod lock;
+mod logged;
 mod loops;
 mod maintenance;
 mod notices;
@@ -66,10 +67,30 @@ mod _native {
     #[pymodule_export]
     use super::watch::{Scanner, Watcher};
 
-    /// Has the runtime use so many I/O threads, if there is none yet.
+    /// Has the runtime use so many I/O threads; false when there is one already.
     #[pyfunction]
-    fn set_threads(threads: usize) {
-        keystead_facade::runtime::set_threads(threads);
+    fn set_threads(threads: super::args::Threads) -> bool {
+        keystead_facade::runtime::set_threads(threads.0)
+    }
+
+    /// Has what the client logs kept for `next_record`.
+    #[pyfunction]
+    fn keep_records() {
+        keystead_facade::records::keep();
+    }
+
+    /// Waits for what is to be logged next: how bad it is as `logging` has it, when it happened in seconds, where, what, and how many were lost
+    /// before it. None when there is nothing more.
+    #[pyfunction]
+    fn next_record(py: Python<'_>) -> Option<super::logged::Logged> {
+        py.detach(keystead_facade::records::next)
+            .map(super::logged::logged)
+    }
+
+    /// Has nobody wait for records any more.
+    #[pyfunction]
+    fn end_records() {
+        keystead_facade::records::end();
     }
 
     /// Ends the runtime: calls under way fail, leases are given back. Called once, before the interpreter goes.

@@ -10,6 +10,8 @@ import time
 import pytest
 from servers import free_port
 
+import keystead
+
 
 def run(program, *arguments, limit=100):
     """Runs a program to its end, and gives what it printed."""
@@ -373,7 +375,7 @@ def test_the_io_thread_takes_no_signal(keystead_member):
         client.get("k")
         for task in os.listdir("/proc/self/task"):
             status = dict(line.split(":", 1) for line in open(f"/proc/self/task/{task}/status") if ":" in line)
-            if status["Name"].strip().startswith("keystead"):
+            if status["Name"].strip().startswith("keystead-io"):
                 print(hex(int(status["SigBlk"], 16) | 0x40100 | 0x180000000))
         """,
         keystead_member.url,
@@ -385,16 +387,118 @@ def test_the_io_thread_takes_no_signal(keystead_member):
 def test_more_io_threads_may_be_asked_for(keystead_member):
     told = run(
         """
-        import sys
-        from keystead import _native
-        _native.set_threads(2)
-        import keystead
+        import os, sys, keystead
+        keystead.set_io_threads(2)
         with keystead.Client(sys.argv[1]) as client:
-            print(client.get("nothing"))
+            client.get("nothing")
+            names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+            # The one that has the calls, and two that it spreads the connections over.
+            print(names.count("keystead-io\\n"))
+            try:
+                keystead.set_io_threads(3)
+            except RuntimeError:
+                print("late")
+            child = os.fork()
+            if child == 0:
+                try:
+                    keystead.set_io_threads(1)
+                    client.get("nothing")
+                    os._exit(7)
+                finally:
+                    os._exit(1)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         """,
         keystead_member.url,
     )
-    assert told == ["None"]
+    assert told == ["3", "late", "7"]
+    for wrong, error in [(0, ValueError), (1 << 70, ValueError), ("2", TypeError), (True, TypeError)]:
+        with pytest.raises(error):
+            keystead.set_io_threads(wrong)
+
+
+LOGGING = """
+    import io, logging, os, sys, time, keystead
+    url, prefix = sys.argv[1:3]
+    log, told = logging.getLogger("keystead"), []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            told.append(record)
+
+    def until_told(text):
+        deadline = time.monotonic() + 60
+        while not any(text in record.getMessage() for record in told):
+            assert time.monotonic() < deadline, [record.getMessage() for record in told]
+            time.sleep(0.01)
+
+    log.addHandler(Handler())
+"""
+
+
+def test_what_happens_within_is_logged(keystead_member, prefix):
+    """At the level that the logger has at that moment, with the time at which it happened; in a child, too."""
+    told = run(
+        LOGGING
+        + """
+    def lose(client):
+        registration = client.register("s", "10.0.0.1:1")
+        client.revoke(client.get(registration.key).lease)
+        until_told("a registration was lost")
+
+    log.setLevel("DEBUG")
+    began = time.time()
+    client = keystead.Client(url, namespace=prefix)
+    until_told("connected endpoint=")
+    connected = told[0]
+    assert connected.levelname == "DEBUG" and connected.name == "keystead" and began - 1 < connected.created < time.time()
+    log.setLevel("WARNING")
+    told.clear()
+    lose(keystead.Client(url, namespace=prefix))
+    assert {record.levelname for record in told} == {"WARNING"}, told
+    told.clear()
+    child = os.fork()
+    if child == 0:
+        try:
+            lose(keystead.Client(url, namespace=prefix))
+            os._exit(7)
+        finally:
+            os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """,
+        keystead_member.url,
+        prefix,
+    )
+    assert told == ["7"]
+
+
+def test_a_handler_that_waits_or_fails_delays_no_call(keystead_member, prefix):
+    told = run(
+        LOGGING
+        + """
+    import threading
+    go_on, sys.excepthook = threading.Event(), lambda *raised: told.append(logging.makeLogRecord({"msg": raised[0].__name__}))
+
+    def stubborn(record):
+        go_on.wait(60)
+        raise ZeroDivisionError
+
+    log.setLevel("DEBUG")
+    log.addFilter(stubborn)
+    client = keystead.Client(url, namespace=prefix)
+    for _ in range(100):
+        client.put("k", "v")
+    go_on.set()
+    until_told("ZeroDivisionError")
+    log.removeFilter(stubborn)
+    told.clear()
+    keystead.Client(url).get("k")
+    until_told("connected endpoint=")
+    print("on")
+    """,
+        keystead_member.url,
+        prefix,
+    )
+    assert told == ["on"]
 
 
 def leftovers(rounds, member, prefix):

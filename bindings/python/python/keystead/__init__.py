@@ -6,12 +6,13 @@
 ...     with client.lock("locks/report", timeout="5s") as guard:
 ...         guard.put("report", "written by the one who may")
 
-`AsyncClient` is the same for asyncio. Exceptions form a tree under `KeysteadError`.
+`AsyncClient` is the same for asyncio. Exceptions form a tree under `KeysteadError`. What happens within, such as connections that come and
+go, is told to the logger "keystead" of `logging`.
 """
 
 import atexit as _atexit
 
-from . import _native
+from . import _log, _native
 from ._cache import AsyncCache, AsyncCacheSubscription, Cache, CacheSubscription
 from ._client import AsyncClient, Client
 from ._election import (
@@ -120,8 +121,22 @@ from ._values import (
 )
 from ._watch import AsyncScan, AsyncWatch, Scan, Watch
 
-# Before the interpreter goes: the I/O thread never waits for it, and nothing waits for that thread afterwards.
+# Before the interpreter goes: the I/O thread never waits for it, and nothing waits for that thread afterwards. What that logs is the last
+# that is told: the one that was registered first runs last.
+_atexit.register(_log.end)
 _atexit.register(_native.shut_down)
+
+
+def set_io_threads(threads: int) -> None:
+    """Has the library use so many I/O threads in this process and in its children; one until this is called, which is enough unless
+    one core does not do for all that is sent and received. Before the first client is made.
+
+    Raises:
+        RuntimeError: there are I/O threads already; the number holds for children of this process alone.
+    """
+    if not _native.set_threads(threads):
+        raise RuntimeError("the I/O threads run already: set their number before the first client is made")
+
 
 __all__ = [
     "Alarm",
@@ -237,4 +252,5 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Watch",
+    "set_io_threads",
 ]

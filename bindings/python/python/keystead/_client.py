@@ -2,7 +2,7 @@
 
 import json
 
-from . import _native
+from . import _log, _native
 from ._cache import AsyncCache, Cache
 from ._election import AsyncElection, Election
 from ._lock import AsyncGuard, AsyncLock, Guard, Lock, perhaps
@@ -398,6 +398,7 @@ def _opening(
     lazy,
 ):
     """The call that opens a client."""
+    _log.start()
     if isinstance(endpoints, str):
         endpoints = [endpoint.strip() for endpoint in endpoints.split(",")]
     elif endpoints is not None:

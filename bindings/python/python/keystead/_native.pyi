@@ -237,8 +237,17 @@ class Op:
     @staticmethod
     def txn(when: list[Compare], then: list[Op], otherwise: list[Op]) -> Op: ...
 
-def set_threads(threads: int) -> None:
-    """Has the runtime use so many I/O threads, if there is none yet."""
+def set_threads(threads: int) -> bool:
+    """Has the runtime use so many I/O threads; false when there is one already."""
+
+def keep_records() -> None:
+    """Has what the client logs kept for `next_record`."""
+
+def next_record() -> tuple[int, float, str, str, int] | None:
+    """Waits for what is to be logged next: level, time in seconds, module, message, how many were lost before it. None at the end."""
+
+def end_records() -> None:
+    """Has nobody wait for records any more."""
 
 def shut_down() -> None:
     """Ends the runtime: calls under way fail, leases are given back."""
