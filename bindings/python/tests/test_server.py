@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from keystead import Server, ServerStartError
+from keystead import AsyncClient, Client, ClientOptions, ConnectOptions, Server, ServerStartError
 
 # Nothing here takes a tenth of it, unless the machine is busy.
 PATIENCE = 60.0
@@ -344,3 +345,18 @@ def test_a_long_temporary_directory_is_no_hindrance(tmp_path: Path) -> None:
     """
     with run_python(program, long) as started:
         assert started.wait() == 0
+
+
+def test_its_clients_take_the_options_of_every_client(server: Server) -> None:
+    """Type checkers know them: a wrong one is ignored here, and mypy refuses to ignore what is none."""
+    for kind, options in [(Client, ClientOptions), (AsyncClient, ConnectOptions)]:
+        taken = set(inspect.signature(kind).parameters) - {"endpoints"}
+        assert taken == set(inspect.get_annotations(ConnectOptions)) | set(inspect.get_annotations(options))
+    with server.client(deadline="30s", namespace=b"typed/", lazy=True) as client:
+        client.put("k", "v")
+    with pytest.raises(TypeError):
+        server.client(dead_line="30s")  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        server.client(deadline=[])  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        server.async_client(lazy=True)  # type: ignore[call-arg]

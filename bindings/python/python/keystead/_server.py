@@ -18,10 +18,10 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 if TYPE_CHECKING:
-    from keystead import AsyncClient, Client
+    from keystead import AsyncClient, Client, ClientOptions, ConnectOptions
 
 __all__ = ["Server", "ServerStartError"]
 
@@ -168,7 +168,7 @@ class Server:
         """What it has logged, over all its starts: lines of JSON."""
         return self._log if self._held is None else self._held.log()
 
-    def client(self, **options: Any) -> Client:
+    def client(self, **options: Unpack[ClientOptions]) -> Client:
         """A client of this member; `options` are those of `keystead.Client`. Whoever asked for it closes it.
 
         Raises:
@@ -178,7 +178,7 @@ class Server:
 
         return Client([self.endpoint], **options)
 
-    def async_client(self, **options: Any) -> AsyncClient:
+    def async_client(self, **options: Unpack[ConnectOptions]) -> AsyncClient:
         """The same for asyncio.
 
         Raises:

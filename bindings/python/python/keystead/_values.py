@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
 
 from . import _native
 from ._native import Compare, Header, KeyValue, Op
@@ -15,6 +15,31 @@ Data: TypeAlias = str | bytes | bytearray
 
 Length: TypeAlias = float | str | timedelta
 """A length of time: seconds as a number, a `timedelta`, or a text such as "10s", "500ms" or "1h30m"."""
+
+
+class ConnectOptions(TypedDict, total=False):
+    """How a client connects, whichever its face. See `Client`."""
+
+    user: str | None
+    password: str | None
+    ca: str | None
+    cert: str | None
+    key: str | None
+    server_name: str | None
+    insecure_skip_verify: bool | None
+    namespace: Data | None
+    deadline: Length | None
+    requires_leader: bool | None
+    dial_timeout: Length | None
+    sync_interval: Length | None
+    nameservers: Sequence[str] | None
+    from_env: bool
+
+
+class ClientOptions(ConnectOptions, total=False):
+    """How a `Client` connects, and whether with its first call alone."""
+
+    lazy: bool
 
 
 class HasLease(Protocol):
