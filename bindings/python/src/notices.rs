@@ -2,34 +2,30 @@
 
 use keystead_facade as facade;
 use keystead_facade::{EventKind, Notice, ResetCause};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyBytes, PyList, PyString};
 
 use crate::errors::to_exception;
-use crate::records::{KeyValue, kvs, record};
+use crate::records::{KeyValue, kvs, leaf, record};
 
-/// One change of one key.
-#[pyclass(frozen, get_all, module = "keystead")]
+/// One change of one key. What is asked of it is made then: most of a replay is looked at once, and some not at all.
+#[pyclass(frozen, module = "keystead")]
 pub(crate) struct Event {
-    /// "put" or "delete".
-    kind: &'static str,
-    kv: Py<KeyValue>,
-    prev_kv: Option<Py<KeyValue>>,
+    kind: EventKind,
+    kv: facade::KeyValue,
+    prev_kv: Option<Box<facade::KeyValue>>,
 }
 
 record!(Event: "kind", "kv", "prev_kv");
 
-impl Event {
-    fn new(py: Python<'_>, event: facade::Event) -> PyResult<Event> {
-        let prev_kv = event.prev_kv.map(|kv| Py::new(py, KeyValue::from(kv)));
-        Ok(Event {
-            kind: match event.kind {
-                EventKind::Put => "put",
-                EventKind::Delete => "delete",
-            },
-            kv: Py::new(py, KeyValue::from(event.kv))?,
-            prev_kv: prev_kv.transpose()?,
-        })
+impl From<facade::Event> for Event {
+    fn from(event: facade::Event) -> Event {
+        Event {
+            kind: event.kind,
+            kv: event.kv,
+            prev_kv: event.prev_kv.map(Box::new),
+        }
     }
 }
 
@@ -37,24 +33,46 @@ impl Event {
 impl Event {
     /// The put that a key of a state stands for.
     #[staticmethod]
-    fn of_state(kv: Py<KeyValue>) -> Event {
+    fn of_state(kv: &KeyValue) -> Event {
         Event {
-            kind: "put",
-            kv,
+            kind: EventKind::Put,
+            kv: kv.0.clone(),
             prev_kv: None,
         }
     }
 
+    /// "put" or "delete".
+    #[getter]
+    fn kind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        match self.kind {
+            EventKind::Put => intern!(py, "put"),
+            EventKind::Delete => intern!(py, "delete"),
+        }
+    }
+
+    /// The key as it is now.
+    #[getter]
+    fn kv(&self, py: Python<'_>) -> PyResult<Py<KeyValue>> {
+        leaf(py, KeyValue::from(self.kv.clone()))
+    }
+
+    /// The key as it was before, when that was asked for.
+    #[getter]
+    fn prev_kv(&self, py: Python<'_>) -> PyResult<Option<Py<KeyValue>>> {
+        let before = self.prev_kv.as_deref().cloned();
+        before.map(|kv| leaf(py, KeyValue::from(kv))).transpose()
+    }
+
     /// The key that changed.
     #[getter]
-    fn key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.kv.bind(py).getattr("key")
+    fn key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.kv.key)
     }
 
     /// Its value now; empty after a deletion.
     #[getter]
-    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.kv.bind(py).getattr("value")
+    fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.kv.value)
     }
 }
 
@@ -190,9 +208,7 @@ fn notice(py: Python<'_>, notice: Notice) -> PyResult<Option<Py<PyAny>>> {
 
 /// A list of changes.
 pub(crate) fn events(py: Python<'_>, events: Vec<facade::Event>) -> PyResult<Py<PyList>> {
-    let each = events
-        .into_iter()
-        .map(|event| Py::new(py, Event::new(py, event)?));
+    let each = events.into_iter().map(|event| leaf(py, Event::from(event)));
     let each: Vec<Py<Event>> = each.collect::<PyResult<_>>()?;
     Ok(PyList::new(py, each)?.unbind())
 }

@@ -67,6 +67,19 @@ macro_rules! record {
 }
 pub(crate) use record;
 
+/// A record without a reference to anything of Python. Python's garbage collector, which pyo3 has look at every object, need not look at
+/// it: a batch of many would have it run, and look at everything else.
+pub(crate) fn leaf<T>(py: Python<'_>, record: T) -> PyResult<Py<T>>
+where
+    T: pyo3::PyClass<BaseType = PyAny> + Into<PyClassInitializer<T>>,
+{
+    let made = Py::new(py, record)?;
+    // SAFETY: it is an object of a type that the collector knows, made just now. Such objects may be untracked at any time, and are freed the same
+    // way then; untracked, this one is never taken for garbage, which it could only be as part of a cycle.
+    unsafe { pyo3::ffi::PyObject_GC_UnTrack(made.as_ptr().cast()) };
+    Ok(made)
+}
+
 /// Who answered, and how far it was.
 #[pyclass(frozen, get_all, module = "keystead")]
 #[derive(Clone, Copy)]
@@ -92,7 +105,7 @@ impl From<facade::Header> for Header {
 
 /// A key with its value. Its bytes share the memory of the answer they came in until this is dropped.
 #[pyclass(frozen, module = "keystead")]
-pub(crate) struct KeyValue(facade::KeyValue);
+pub(crate) struct KeyValue(pub(crate) facade::KeyValue);
 
 record!(KeyValue: "key", "value", "create_revision", "mod_revision", "version", "lease");
 
@@ -288,7 +301,7 @@ fn op_result(py: Python<'_>, result: facade::OpResult) -> PyResult<Py<PyAny>> {
 
 /// A list of keys.
 pub(crate) fn kvs(py: Python<'_>, kvs: Vec<facade::KeyValue>) -> PyResult<Py<PyList>> {
-    let each = kvs.into_iter().map(|kv| Py::new(py, KeyValue(kv)));
+    let each = kvs.into_iter().map(|kv| leaf(py, KeyValue(kv)));
     let each: Vec<Py<KeyValue>> = each.collect::<PyResult<_>>()?;
     Ok(PyList::new(py, each)?.unbind())
 }
