@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::compare::TargetUnion;
 use keystead_proto::etcdserverpb::*;
-use keystead_proto::internal::{Entry, Origin, Record, RecordKind};
+use keystead_proto::internal::{Authenticate, Entry, Origin, Record, RecordKind};
 use keystead_proto::mvccpb::{Event, KeyValue, event::EventType};
 use prost::Message;
 
@@ -74,6 +74,12 @@ fn an_entry_of_the_log_stays_readable() {
         payload: Bytes::from_static(b"\x01"),
         user: "u".into(),
         auth_revision: 4,
+        own: false,
+    };
+    let own = Record {
+        kind: RecordKind::RoleRevokePermission.into(),
+        own: true,
+        ..Default::default()
     };
     let origin = Origin {
         sender: 1,
@@ -83,13 +89,18 @@ fn an_entry_of_the_log_stays_readable() {
     };
     let entry = Entry {
         version: 1,
-        records: vec![record],
+        records: vec![record, own],
         origins: vec![origin],
     };
     let golden: &[u8] =
-        b"\x08\x01\x12\x0a\x08\x03\x12\x01\x01\x1a\x01u\x20\x04\x1a\x08\x08\x01\x10\x02\x18\x03\x20\x04";
+        b"\x08\x01\x12\x0a\x08\x03\x12\x01\x01\x1a\x01u\x20\x04\x12\x04\x08\x15\x28\x01\x1a\x08\x08\x01\x10\x02\x18\x03\x20\x04";
     check(&entry, golden);
     assert_eq!(Entry::decode(golden), Ok(entry));
+    let login = Authenticate {
+        name: "u".into(),
+        simple_token: "t".into(),
+    };
+    check(&login, b"\x0a\x01u\x12\x01t");
 }
 
 #[test]

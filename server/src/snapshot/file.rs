@@ -7,6 +7,7 @@ use std::io::{self, Seek, Write};
 
 use bytes::Bytes;
 use keystead_mvcc::{Revision, Row};
+use keystead_proto::authpb::{Role, User};
 use keystead_proto::etcdserverpb::{AlarmMember, Member};
 use prost::Message;
 use serde_json::json;
@@ -27,6 +28,14 @@ pub struct Facts {
     pub alarms: Vec<AlarmMember>,
     /// Members of the cluster.
     pub members: Vec<Member>,
+    /// Users, in any order.
+    pub users: Vec<User>,
+    /// Roles, in any order.
+    pub roles: Vec<Role>,
+    /// Whether authentication is enabled.
+    pub auth_enabled: bool,
+    /// The revision of users and roles.
+    pub auth_revision: u64,
     /// The etcd version that wrote the file, `3.6.0`: the storage and cluster version are of its minor.
     pub version: String,
 }
@@ -60,9 +69,12 @@ pub fn write(
                 .map(|alarm| (alarm.encode_to_vec(), Vec::new())),
         ),
     )?;
-    file.bucket("auth", none())?;
-    file.bucket("authRoles", none())?;
-    file.bucket("authUsers", none())?;
+    file.bucket(
+        "auth",
+        sorted(auth(facts.auth_enabled, facts.auth_revision)),
+    )?;
+    file.bucket("authRoles", sorted(facts.roles.iter().map(role)))?;
+    file.bucket("authUsers", sorted(facts.users.iter().map(user)))?;
     file.bucket("cluster", sorted(cluster(facts)))?;
     file.bucket(
         "key",
@@ -132,6 +144,22 @@ fn entry(name: &str, value: impl AsRef<[u8]>) -> Entry {
     (name.as_bytes().to_vec(), value.as_ref().to_vec())
 }
 
+fn auth(enabled: bool, revision: u64) -> impl Iterator<Item = Entry> {
+    [
+        entry("authEnabled", [enabled.into()]),
+        entry("authRevision", revision.to_be_bytes()),
+    ]
+    .into_iter()
+}
+
+fn role(role: &Role) -> Entry {
+    (role.name.to_vec(), role.encode_to_vec())
+}
+
+fn user(user: &User) -> Entry {
+    (user.name.to_vec(), user.encode_to_vec())
+}
+
 fn lease(id: i64, ttl_secs: i64) -> Entry {
     (
         id.to_be_bytes().to_vec(),
@@ -175,11 +203,39 @@ fn revision_key(revision: Revision, tombstone: bool) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use keystead_proto::authpb::permission::Type;
+    use keystead_proto::authpb::{Permission, UserAddOptions};
+
     use super::*;
 
     #[test]
     fn a_version_is_stored_as_its_minor() {
         assert_eq!(minor("3.6.16"), "3.6.0");
+    }
+
+    #[test]
+    fn users_and_roles_are_stored_under_their_names_and_a_password_as_its_hash() {
+        let facts: Vec<_> = auth(true, 258).collect();
+        assert_eq!(facts[0], entry("authEnabled", [1]));
+        assert_eq!(facts[1], entry("authRevision", [0, 0, 0, 0, 0, 0, 1, 2]));
+        let ann = User {
+            name: "ann".into(),
+            password: "$2a$".into(),
+            roles: vec!["r".into()],
+            options: Some(UserAddOptions::default()),
+        };
+        let stored = b"\x0a\x03ann\x12\x04$2a$\x1a\x01r\x22\x00";
+        assert_eq!(user(&ann), entry("ann", stored));
+        let reader = Role {
+            name: "r".into(),
+            key_permission: vec![Permission {
+                perm_type: Type::Readwrite.into(),
+                key: "a".into(),
+                range_end: "b".into(),
+            }],
+        };
+        let stored = b"\x0a\x01r\x12\x08\x08\x02\x12\x01a\x1a\x01b";
+        assert_eq!(role(&reader), entry("r", stored));
     }
 
     #[test]

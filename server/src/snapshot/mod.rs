@@ -45,6 +45,10 @@ pub(crate) fn build(store: &Store, term: u64, version: &str, dir: &Path) -> io::
         leases,
         alarms,
         members,
+        users,
+        roles,
+        auth_enabled,
+        auth_revision,
     } = CutFacts::read(export.tables()).map_err(io::Error::other)?;
     let facts = Facts {
         applied: (cut.position, term),
@@ -53,6 +57,10 @@ pub(crate) fn build(store: &Store, term: u64, version: &str, dir: &Path) -> io::
         leases,
         alarms,
         members,
+        users,
+        roles,
+        auth_enabled,
+        auth_revision,
         version: version.to_owned(),
     };
     let mut file = tempfile::tempfile_in(dir)?;

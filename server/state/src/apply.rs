@@ -15,6 +15,7 @@ use keystead_proto::etcdserverpb::{
 
 use crate::alarm::{AlarmChange, Effect};
 use crate::fatal::{Fatal, OpenError, Stop};
+use crate::keys::Counts;
 use crate::reader::{Reader, Shared};
 use crate::request::{Asked, Request};
 use crate::{
@@ -106,7 +107,12 @@ impl State {
 
     /// About how many keys an entry would go through, beside one for each operation: what decides how long it takes.
     pub fn keys_of(&self, requests: &Requests) -> u64 {
-        requests.keys(&self.writer, &self.shared.lessor)
+        let counts = Counts {
+            writer: &self.writer,
+            lessor: &self.shared.lessor,
+            guarded: self.shared.auth.enabled(),
+        };
+        counts.keys(requests)
     }
 
     /// Applies the entry at `position` of the log. `applied` is kept with it and comes back when the store is opened

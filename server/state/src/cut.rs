@@ -2,14 +2,16 @@
 //! [`crate::Reader`], being of now, can't promise.
 
 use keystead_mvcc::TableEntry;
+use keystead_proto::authpb::{Role, User};
 use keystead_proto::etcdserverpb::{AlarmMember, Member};
 use prost::Message;
 
-use crate::table::{ALARM, LEASE, MEMBER, MalformedEntry};
-use crate::{alarm, lease};
+use crate::auth::Fact;
+use crate::table::{ALARM, AUTH, LEASE, MEMBER, MalformedEntry, ROLE, USER};
+use crate::{alarm, auth, lease};
 
 /// What the small tables of a cut say.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CutFacts {
     /// Lease ids with their time to live in seconds.
     pub leases: Vec<(i64, i64)>,
@@ -17,6 +19,14 @@ pub struct CutFacts {
     pub alarms: Vec<AlarmMember>,
     /// Members.
     pub members: Vec<Member>,
+    /// Users, by name.
+    pub users: Vec<User>,
+    /// Roles, by name.
+    pub roles: Vec<Role>,
+    /// Whether authentication is enabled.
+    pub auth_enabled: bool,
+    /// The revision of users and roles.
+    pub auth_revision: u64,
 }
 
 impl CutFacts {
@@ -25,7 +35,15 @@ impl CutFacts {
     /// # Errors
     /// [`MalformedEntry`]: the store was damaged or written by a later version.
     pub fn read(entries: &[TableEntry]) -> Result<Self, MalformedEntry> {
-        let mut facts = Self::default();
+        let mut facts = Self {
+            leases: Vec::new(),
+            alarms: Vec::new(),
+            members: Vec::new(),
+            users: Vec::new(),
+            roles: Vec::new(),
+            auth_enabled: false,
+            auth_revision: auth::FIRST_REVISION,
+        };
         for TableEntry { table, key, value } in entries {
             let malformed = || MalformedEntry::new(*table, key);
             match *table {
@@ -37,6 +55,16 @@ impl CutFacts {
                 MEMBER => facts
                     .members
                     .push(Member::decode(value.clone()).map_err(|_| malformed())?),
+                USER => facts
+                    .users
+                    .push(User::decode(value.clone()).map_err(|_| malformed())?),
+                ROLE => facts
+                    .roles
+                    .push(Role::decode(value.clone()).map_err(|_| malformed())?),
+                AUTH => match auth::decode_fact(key, value)? {
+                    Fact::Enabled => facts.auth_enabled = true,
+                    Fact::Revision(revision) => facts.auth_revision = revision,
+                },
                 _ => {}
             }
         }

@@ -13,6 +13,7 @@ mod compare;
 mod cut;
 mod delete_range;
 mod fatal;
+mod keys;
 mod lease;
 mod member;
 pub mod nesting;

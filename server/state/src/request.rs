@@ -1,13 +1,10 @@
-//! The records of one entry of the log, read: what they ask is known, and how much of it, before anything is applied.
+//! The records of one entry of the log, read: what they ask, and who does, is known before anything is applied.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use keystead_mvcc::Writer;
-use keystead_proto::etcdserverpb::request_op::Request as Operation;
 use keystead_proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
-    Member, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    Member, PutRequest, TxnRequest,
 };
 use keystead_proto::internal::{Authenticate, Record, RecordKind};
 use prost::Message;
@@ -15,7 +12,6 @@ use prost::Message;
 use crate::Caller;
 use crate::auth::AuthRequest;
 use crate::fatal::Fatal;
-use crate::lease::Lessor;
 use crate::member;
 use crate::nesting::{self, Undecodable};
 
@@ -90,28 +86,6 @@ impl Requests {
             by: Asker::Member,
         }])
     }
-
-    /// About how many keys the requests go through, beside the one that each operation has to itself: what they may
-    /// cost, told by the counts alone. What a transaction reads at an old revision can't be told and counts as endless.
-    pub(crate) fn keys(&self, writer: &Writer, lessor: &Lessor) -> u64 {
-        self.0
-            .iter()
-            .map(|asked| match &asked.request {
-                Request::DeleteRange(delete) => keys_in(writer, &delete.key, &delete.range_end),
-                Request::LeaseRevoke(revoke) => lessor.key_count(revoke.id),
-                Request::Txn(txn) => keys_of_txn(writer, txn),
-                Request::Put(_)
-                | Request::Compaction(_)
-                | Request::LeaseGrant(_)
-                | Request::Alarm(_)
-                | Request::Membership(_)
-                | Request::MemberAttributes(_)
-                | Request::ClusterVersion(_)
-                | Request::LogIn(_)
-                | Request::Auth(_) => 0,
-            })
-            .fold(0, u64::saturating_add)
-    }
 }
 
 fn asked(record: &Record) -> Result<Asked, Fatal> {
@@ -172,55 +146,5 @@ fn undecodable(record: &Record, error: Undecodable) -> Fatal {
     Fatal::Undecodable {
         kind: record.kind().as_str_name(),
         error,
-    }
-}
-
-fn keys_in(writer: &Writer, key: &Bytes, end: &Bytes) -> u64 {
-    if end.is_empty() {
-        0
-    } else {
-        writer.count(key, end)
-    }
-}
-
-/// Which branch will run is not known yet: the longer one counts.
-fn keys_of_txn(writer: &Writer, txn: &TxnRequest) -> u64 {
-    let compared = txn
-        .compare
-        .iter()
-        .map(|compare| keys_in(writer, &compare.key, &compare.range_end))
-        .fold(0, u64::saturating_add);
-    let branch = |ops: &[RequestOp]| {
-        ops.iter()
-            .map(|op| keys_of_op(writer, op))
-            .fold(0, u64::saturating_add)
-    };
-    compared.saturating_add(branch(&txn.success).max(branch(&txn.failure)))
-}
-
-fn keys_of_op(writer: &Writer, op: &RequestOp) -> u64 {
-    match &op.request {
-        Some(Operation::RequestRange(range)) => keys_of_range(writer, range),
-        Some(Operation::RequestDeleteRange(delete)) => {
-            keys_in(writer, &delete.key, &delete.range_end)
-        }
-        Some(Operation::RequestTxn(txn)) => keys_of_txn(writer, txn),
-        Some(Operation::RequestPut(_)) | None => 0,
-    }
-}
-
-fn keys_of_range(writer: &Writer, range: &RangeRequest) -> u64 {
-    if range.range_end.is_empty() {
-        0
-    } else if range.revision > 0 {
-        u64::MAX
-    } else if range.count_only {
-        0
-    } else {
-        let keys = keys_in(writer, &range.key, &range.range_end);
-        match crate::range::fetched(range) {
-            0 => keys,
-            most => keys.min(most as u64),
-        }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) use live::Live;
 pub use manage::AuthChange;
 pub(crate) use manage::{log_in, manage};
 pub(crate) use request::AuthRequest;
+pub(crate) use tables::{FIRST_REVISION, Fact, decode_fact};
 pub use view::{Auth, Caller};
 
 /// The user that must exist, and the role that it must have, before authentication can be enabled. The role permits

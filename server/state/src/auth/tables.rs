@@ -29,7 +29,15 @@ const ENABLED_KEY: &[u8] = b"enabled";
 const ENABLED: &[u8] = &[1];
 const REVISION_KEY: &[u8] = b"revision";
 /// The revision of no users and no roles.
-const FIRST_REVISION: u64 = 1;
+pub(crate) const FIRST_REVISION: u64 = 1;
+
+/// What an entry of table AUTH says.
+pub(crate) enum Fact {
+    /// Authentication is enabled.
+    Enabled,
+    /// The revision of users and roles.
+    Revision(u64),
+}
 
 impl Auth {
     /// Reads users and roles of a store; there are none in one that an earlier version has written.
@@ -41,7 +49,10 @@ impl Auth {
             roles: BTreeMap::new(),
         };
         for (key, value) in store.table(AUTH)? {
-            loaded.read_fact(&key, &value)?;
+            match decode_fact(&key, &value)? {
+                Fact::Enabled => loaded.enabled = true,
+                Fact::Revision(revision) => loaded.revision = revision,
+            }
         }
         for (key, value) in store.table(ROLE)? {
             let role = Role::decode(value).map_err(|_| MalformedEntry::new(ROLE, &key))?;
@@ -56,15 +67,6 @@ impl Auth {
             loaded.users.insert(name, user);
         }
         Ok(loaded)
-    }
-
-    fn read_fact(&mut self, key: &Bytes, value: &Bytes) -> Result<(), MalformedEntry> {
-        match (&key[..], <[u8; 8]>::try_from(&value[..])) {
-            (ENABLED_KEY, _) if value == ENABLED => self.enabled = true,
-            (REVISION_KEY, Ok(revision)) => self.revision = u64::from_be_bytes(revision),
-            _ => return Err(MalformedEntry::new(AUTH, key)),
-        }
-        Ok(())
     }
 
     pub(super) fn set_enabled(&mut self, writer: &mut Writer, enabled: bool) {
@@ -124,6 +126,15 @@ impl Auth {
     fn user(&self, stored: authpb::User) -> Arc<User> {
         let grants = Grants::of(&stored.roles, &self.roles);
         Arc::new(User { stored, grants })
+    }
+}
+
+/// An entry of table AUTH.
+pub(crate) fn decode_fact(key: &[u8], value: &[u8]) -> Result<Fact, MalformedEntry> {
+    match (key, <[u8; 8]>::try_from(value)) {
+        (ENABLED_KEY, _) if value == ENABLED => Ok(Fact::Enabled),
+        (REVISION_KEY, Ok(revision)) => Ok(Fact::Revision(u64::from_be_bytes(revision))),
+        _ => Err(MalformedEntry::new(AUTH, key)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use keystead_proto::authpb::permission::Type;
 use keystead_proto::internal::Record;
-use keystead_state::{AuthChange, Caller, Refusal};
+use keystead_state::{AuthChange, Caller, CutFacts, Refusal};
 
 use crate::auth_records::*;
 use crate::machine::Machine;
@@ -341,4 +341,32 @@ fn users_and_roles_are_no_part_of_the_keys() {
     other.script([(put("a", "v"), "@2")]);
     let hash = |machine: &Machine| machine.reader.store().hash_kv(0).expect("readable");
     assert_eq!(hash(&machine), hash(&other));
+}
+
+#[test]
+fn a_store_that_is_installed_brings_its_users_and_roles() {
+    let (mut source, mut target) = (guarded(), Machine::new());
+    target.script([(user_add("gone"), "@1")]);
+    source.flusher.flush(source.position).expect("flushes");
+    let export = source.reader.store().export().expect("exports");
+    let import = target.flusher.begin_import().expect("begins");
+    let imported = import
+        .finish(export.cut(), export.tables())
+        .expect("finished");
+    target.flusher.install(imported).expect("installed");
+    let reader = target.reader.clone();
+    target.state.reload(reader.store()).expect("reloaded");
+    assert!(reader.auth_enabled());
+    assert_eq!(reader.auth(), source.reader.auth());
+    let facts = CutFacts::read(export.tables()).expect("sound");
+    let names: Vec<_> = facts.users.iter().map(|user| user.name.clone()).collect();
+    assert_eq!(names, ["ann", "bob", "root"]);
+    let [team] = &facts.roles[..] else {
+        panic!("{:?}", facts.roles);
+    };
+    assert_eq!(
+        (&team.name[..], team.key_permission.len()),
+        (&b"team"[..], 3)
+    );
+    assert_eq!((facts.auth_enabled, facts.auth_revision), (true, 11));
 }

@@ -125,14 +125,7 @@ fn whoever_attaches_a_key_to_a_lease_or_revokes_it_must_be_able_to_write_all_its
         by("root", REVISION, leased("x", 2)),
     ]);
     let denied = "PermissionDenied";
-    let nested = if_then_else(
-        [],
-        [],
-        [op(PutRequest {
-            lease: 1,
-            ..put_of("a", "v")
-        })],
-    );
+    let nested = if_then_else([], [], [op(leased_of("a", 1))]);
     machine.script([
         (ann(leased("a", 1)), denied),
         (ann(txn(&nested)), denied),

@@ -57,6 +57,13 @@ pub fn put(key: &str, value: &str) -> Record {
     record(RecordKind::Put, &put_of(key, value))
 }
 
+pub fn leased_of(key: &str, lease: i64) -> PutRequest {
+    PutRequest {
+        lease,
+        ..put_of(key, "v")
+    }
+}
+
 pub fn put_leased(key: &str, value: &str, lease: i64) -> Record {
     record(
         RecordKind::Put,

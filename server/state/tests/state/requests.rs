@@ -4,6 +4,7 @@ use keystead_proto::etcdserverpb::RangeRequest;
 use keystead_proto::etcdserverpb::compare::{CompareResult, TargetUnion};
 use keystead_state::Requests;
 
+use crate::auth_records::{by, disable, guarded};
 use crate::machine::Machine;
 use crate::records::*;
 
@@ -72,4 +73,19 @@ fn the_keys_that_an_entry_goes_through_are_told_by_the_counts() {
         let requests = Requests::read(&records).expect("sound");
         assert_eq!(machine.state.keys_of(&requests), keys, "{what}");
     }
+}
+
+#[test]
+fn attaching_a_key_to_a_lease_goes_through_its_keys_while_there_are_rights_to_check() {
+    let mut machine = guarded();
+    machine.entry(&[by("", 0, grant(7, 10))]);
+    let root = |key| by("root", 11, put_leased(key, "v", 7));
+    machine.entry(&[root("a"), root("b"), root("c")]);
+    let put = put_leased("d", "v", 7);
+    let nested = if_then_else([], [], [op(leased_of("d", 7))]);
+    let within = txn(&if_then_else([], [op(leased_of("e", 7)), op(nested)], []));
+    let requests = Requests::read(&[put, within]).expect("sound");
+    assert_eq!(machine.state.keys_of(&requests), 9);
+    machine.script([(by("root", 11, disable()), "@4")]);
+    assert_eq!(machine.state.keys_of(&requests), 0);
 }
