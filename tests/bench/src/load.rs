@@ -234,16 +234,23 @@ impl Thread {
 
 async fn closed_loop(thread: Rc<Thread>) -> Result<Histogram<u64>> {
     let mut clients = tokio::task::JoinSet::new();
+    let here = (thread.plan.clients - thread.index).div_ceil(thread.plan.threads);
     for client in (thread.index..thread.plan.clients).step_by(thread.plan.threads) {
         let mut caller = thread.caller(client);
-        let mut connection = thread.connections[clients.len() % thread.connections.len()].clone();
+        // One of the connections; several where there are fewer clients, which are used in turn.
+        let (own, all) = (
+            clients.len() % thread.connections.len(),
+            &thread.connections,
+        );
+        let mut own: Vec<_> = all.iter().skip(own).step_by(here).cloned().collect();
         let thread = thread.clone();
         clients.spawn_local(async move {
-            loop {
+            for turn in 0.. {
+                let connection = turn % own.len();
                 let stopping = thread.signals.stopping.load(Relaxed);
                 if stopping
                     || !thread
-                        .call(&mut caller, &mut connection, Instant::now())
+                        .call(&mut caller, &mut own[connection], Instant::now())
                         .await
                 {
                     return;
