@@ -387,13 +387,17 @@ def test_the_io_thread_takes_no_signal(keystead_member):
 def test_more_io_threads_may_be_asked_for(keystead_member):
     told = run(
         """
-        import os, sys, keystead
+        import os, pathlib, sys, time, keystead
+        def io_threads():
+            return sum(name.read_text() == "keystead-io\\n" for name in pathlib.Path("/proc/self/task").glob("*/comm"))
         keystead.set_io_threads(2)
         with keystead.Client(sys.argv[1]) as client:
             client.get("nothing")
-            names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
-            # The one that has the calls, and two that it spreads the connections over.
-            print(names.count("keystead-io\\n"))
+            # The one that has the calls, and two that it spreads the connections over. A thread has its name once it has run.
+            deadline = time.monotonic() + 60
+            while (count := io_threads()) < 3 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            print(count)
             try:
                 keystead.set_io_threads(3)
             except RuntimeError:
