@@ -49,6 +49,9 @@ pub struct Config {
     pub corrupt_check_interval: Option<Duration>,
     /// How often the leader compares the hashes that compactions leave; `None` is never.
     pub compact_hash_check_interval: Option<Duration>,
+    /// How long after one checkpoint of a lease's remaining time the next one is due; `None` is no checkpoints: a new leader
+    /// gives every lease its whole time.
+    pub lease_checkpoint_interval: Option<Duration>,
     /// Time between heartbeats.
     pub heartbeat: Duration,
     /// Time without a leader before an election.
@@ -190,6 +193,7 @@ impl Default for Config {
             initial_corrupt_check: false,
             corrupt_check_interval: None,
             compact_hash_check_interval: None,
+            lease_checkpoint_interval: None,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             quota_bytes: Some(DEFAULT_QUOTA_BYTES),

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, ListenAddress};
 use crate::founding::{self, Founding, FoundingError};
 use crate::header::Headers;
-use crate::lease::{self, BootClock, Lessor, Revocations};
+use crate::lease::{self, BootClock, Checkpoints, Lessor, Revocations};
 use crate::member::Member;
 use crate::member_changes::{self, Changes, Wanted};
 use crate::net::{Bound, ConnectionLimits, Shards, SocketFiles, StartShards, bind};
@@ -108,7 +108,11 @@ impl Node {
         let founding = whose(&config)?;
         let identity = founding.identity;
         let headers = Arc::new(Headers::new(identity.cluster_id, identity.member_id));
-        let lessor = Arc::new(Lessor::new(Arc::new(BootClock), config.election_timeout));
+        let lessor = Arc::new(Lessor::new(
+            Arc::new(BootClock),
+            config.election_timeout,
+            config.lease_checkpoint_interval,
+        ));
         let (removed, was_removed) = watch::channel(false);
         let (changes, wanted_changes) = member_changes::channel();
         let (publisher, inboxes) = Publisher::new(shard_count(&config));
@@ -122,7 +126,7 @@ impl Node {
         let (peers, _peer_files) = peers.for_peers();
         let (consensus, reader) =
             Consensus::start(raft_config(&config, founding), peers, observer)?;
-        lessor.adopt(reader.leases());
+        lessor.adopt(|| reader.leases());
         let (stop, stopping) = watch::channel(false);
         let member = Arc::new(Member {
             config,
@@ -364,7 +368,9 @@ fn start_background(
             let mut stopping = member.stopping.clone();
             runtime.block_on(async move {
                 let revocations = Revocations::new(member.consensus.clone());
-                let reaper = tokio::spawn(lease::reap(lessor, revocations));
+                let reaper = tokio::spawn(lease::reap(lessor.clone(), revocations));
+                let checkpoints = Checkpoints::new(member.consensus.clone());
+                let checkpointer = tokio::spawn(lease::checkpoint(lessor, checkpoints));
                 let changes =
                     tokio::spawn(member_changes::make_all(member.clone(), wanted_changes));
                 let checked = member.clone();
@@ -374,6 +380,7 @@ fn start_background(
                 compactor.abort();
                 checks.abort();
                 changes.abort();
+                checkpointer.abort();
                 reaper.abort();
             });
         })

@@ -107,6 +107,16 @@ async fn what_cannot_be_started_is_refused_with_etcds_exit_code_and_words() {
             2,
             "invalid value \"Nope=true\" for flag -feature-gates: unrecognized feature gate: Nope",
         ),
+        (
+            "--feature-gates=LeaseCheckpointPersist=true",
+            1,
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
+        ),
+        (
+            "--experimental-enable-lease-checkpoint-persist",
+            1,
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
+        ),
         ("--config-file=none.yml", 1, "open none.yml: "),
     ];
     for kind in BOTH {
@@ -181,6 +191,7 @@ auto-compaction-retention: \"1\"
 log-outputs: [stderr]
 log-level: info
 strict-reconfig-check: yes
+feature-gates: AllAlpha=true
 client-transport-security:
   client-cert-auth: false
 no-such-option: 5

@@ -57,6 +57,7 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         corrupt_check_interval: Some(time(given, "corrupt-check-time", Duration::ZERO)?)
             .filter(|interval| !interval.is_zero()),
         compact_hash_check_interval: compact_hash_check(given, gates)?,
+        lease_checkpoint_interval: lease_checkpoint(given, gates)?,
         force_new_cluster: given.read("force-new-cluster", false, value::switch)?,
         heartbeat: Duration::from_millis(heartbeat_ms),
         election_timeout: Duration::from_millis(election_ms),
@@ -123,6 +124,17 @@ fn compact_hash_check(given: &Given, gates: Gates) -> Result<Option<Duration>, R
             .into());
     }
     Ok(gates.compact_hash_check.then_some(interval))
+}
+
+/// The interval must be one even where there are no checkpoints.
+fn lease_checkpoint(given: &Given, gates: Gates) -> Result<Option<Duration>, Refusal> {
+    let interval = time(given, "lease-checkpoint-interval", Duration::from_secs(300))?;
+    if interval.is_zero() {
+        return Err("--lease-checkpoint-interval must be >0 (set to 0s)"
+            .to_owned()
+            .into());
+    }
+    Ok(gates.lease_checkpoint.then_some(interval))
 }
 
 fn storage(given: &Given) -> Result<Storage, Refusal> {
@@ -355,6 +367,14 @@ mod tests {
                 "--compact-hash-check-time must be >0",
             ),
             (
+                &["--lease-checkpoint-interval=0s"],
+                "--lease-checkpoint-interval must be >0",
+            ),
+            (
+                &["--feature-gates=LeaseCheckpointPersist=true"],
+                "LeaseCheckpointPersist requires",
+            ),
+            (
                 &[
                     "--experimental-initial-corrupt-check",
                     "--feature-gates=InitialCorruptCheck=false",
@@ -400,6 +420,33 @@ mod tests {
             (&["--corrupt-check-time=7s"], (false, [Some(7), None])),
         ] {
             assert_eq!(checks(words), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn leases_have_checkpoints_where_a_gate_asks_for_them_in_either_spelling() {
+        let interval = |words: &[&str]| {
+            let config = built(words).expect("valid");
+            config.lease_checkpoint_interval.map(|it| it.as_secs())
+        };
+        for (words, expected) in [
+            (&["--lease-checkpoint-interval=7s"][..], None),
+            (&["--feature-gates=LeaseCheckpoint=true"], Some(300)),
+            (&["--feature-gates=AllAlpha=true"], Some(300)),
+            (
+                &["--feature-gates=LeaseCheckpoint=false,AllAlpha=true,LeaseCheckpointPersist=0"],
+                None,
+            ),
+            (
+                &[
+                    "--experimental-enable-lease-checkpoint",
+                    "--experimental-enable-lease-checkpoint-persist",
+                    "--lease-checkpoint-interval=7s",
+                ],
+                Some(7),
+            ),
+        ] {
+            assert_eq!(interval(words), expected, "{words:?}");
         }
     }
 

@@ -43,9 +43,11 @@ pub const CONFIG_FILE: &str = "config-file";
 
 /// Says which etcd the member is to be taken for.
 pub const REPORTED_VERSION: &str = "reported-version";
-/// Older names of two feature gates.
+/// Older names of four feature gates.
 pub const INITIAL_CORRUPT_CHECK: &str = "experimental-initial-corrupt-check";
 pub const COMPACT_HASH_CHECK: &str = "experimental-compact-hash-check-enabled";
+pub const LEASE_CHECKPOINT: &str = "experimental-enable-lease-checkpoint";
+pub const LEASE_CHECKPOINT_PERSIST: &str = "experimental-enable-lease-checkpoint-persist";
 /// Asks for the version, and for no start.
 pub const VERSION: &str = "version";
 
@@ -273,7 +275,8 @@ pub const FLAGS: &[Flag] = &[
         Kind::Text,
         "",
         "etcd's switches for what is new, name=true|false, comma-separated: InitialCorruptCheck has a member compare its \
-         data with the others' before it takes part, CompactHashCheck has the leader compare it after compactions",
+         data with the others' before it takes part, CompactHashCheck has the leader compare it after compactions, \
+         LeaseCheckpoint has a new leader go on with what long leases have left",
     ),
     flag(
         LOGGING,
@@ -361,6 +364,20 @@ pub const FLAGS: &[Flag] = &[
         "The same as --feature-gates=CompactHashCheck=true",
     ),
     flag(
+        FEATURES,
+        LEASE_CHECKPOINT,
+        Kind::Switch,
+        "false",
+        "The same as --feature-gates=LeaseCheckpoint=true",
+    ),
+    flag(
+        FEATURES,
+        LEASE_CHECKPOINT_PERSIST,
+        Kind::Switch,
+        "false",
+        "The same as --feature-gates=LeaseCheckpointPersist=true, which is always so, as in etcd 3.6",
+    ),
+    flag(
         KEYSTEAD,
         REPORTED_VERSION,
         Kind::Text,
@@ -422,6 +439,13 @@ pub const FLAGS: &[Flag] = &[
         Kind::Duration,
         "10m",
         "How often the index is saved for a fast start",
+    ),
+    flag(
+        KEYSTEAD,
+        "lease-checkpoint-interval",
+        Kind::Duration,
+        "5m",
+        "How often what a lease has left is saved for the next leader, with LeaseCheckpoint, while it is more than that",
     ),
 ];
 
@@ -680,18 +704,6 @@ const ABSENT: &[Absent] = &[
         "false",
         "rotation of its log",
     ),
-    absent(
-        "experimental-enable-lease-checkpoint",
-        Kind::Switch,
-        "false",
-        CHECKPOINTS,
-    ),
-    absent(
-        "experimental-enable-lease-checkpoint-persist",
-        Kind::Switch,
-        "false",
-        CHECKPOINTS,
-    ),
     absent("socket-reuse-port", Kind::Switch, "false", "shared ports"),
     absent("discovery", Kind::Text, "", DISCOVERY),
     absent("discovery-token", Kind::Text, "", DISCOVERY),
@@ -699,10 +711,6 @@ const ABSENT: &[Absent] = &[
     absent("discovery-proxy", Kind::Text, "", DISCOVERY),
     absent("discovery-fallback", Kind::Text, "exit", DISCOVERY),
 ];
-
-/// What lease checkpoints are called when they are asked for.
-pub const CHECKPOINTS: &str =
-    "lease checkpoints; a restart begins every lease anew, as etcd does without them";
 
 /// What giving a flag does.
 pub enum Meaning {

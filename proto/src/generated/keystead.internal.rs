@@ -102,6 +102,8 @@ pub enum RecordKind {
     RoleGrantPermission = 20,
     /// AuthRoleRevokePermissionRequest
     RoleRevokePermission = 21,
+    /// LeaseCheckpointRequest: how long each of these leases has left; 0 stands for all of its time
+    LeaseCheckpoint = 30,
 }
 impl RecordKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -132,6 +134,7 @@ impl RecordKind {
             Self::RoleDelete => "ROLE_DELETE",
             Self::RoleGrantPermission => "ROLE_GRANT_PERMISSION",
             Self::RoleRevokePermission => "ROLE_REVOKE_PERMISSION",
+            Self::LeaseCheckpoint => "LEASE_CHECKPOINT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -159,6 +162,7 @@ impl RecordKind {
             "ROLE_DELETE" => Some(Self::RoleDelete),
             "ROLE_GRANT_PERMISSION" => Some(Self::RoleGrantPermission),
             "ROLE_REVOKE_PERMISSION" => Some(Self::RoleRevokePermission),
+            "LEASE_CHECKPOINT" => Some(Self::LeaseCheckpoint),
             _ => None,
         }
     }

@@ -215,6 +215,15 @@ impl Consensus {
         self.0.queue.push_bound(sink, batch, term, u64::MAX);
     }
 
+    /// The same for one record; waits for its outcome.
+    pub async fn propose_one_in_term(&self, record: Record, term: u64) -> Outcome {
+        let (answer, answered) = oneshot::channel();
+        let sink: Arc<dyn ReplySink> = Arc::new(OneReply(Mutex::new(Some(answer))));
+        self.propose_in_term(&sink, vec![(0, record)], term);
+        drop(sink);
+        answered.await.unwrap_or(Err(Refusal::Stopped))
+    }
+
     /// Proposes one record and waits for its outcome.
     pub async fn propose_one(&self, record: Record) -> Outcome {
         let (answer, answered) = oneshot::channel();

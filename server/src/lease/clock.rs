@@ -21,3 +21,23 @@ impl Clock for BootClock {
         Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
     }
 }
+
+/// A clock that goes when it is told to.
+#[cfg(test)]
+#[derive(Default)]
+pub(super) struct Hand(parking_lot::Mutex<Duration>);
+
+#[cfg(test)]
+impl Hand {
+    /// Lets time pass.
+    pub(super) fn sleep(&self, millis: u64) {
+        *self.0.lock() += Duration::from_millis(millis);
+    }
+}
+
+#[cfg(test)]
+impl Clock for Hand {
+    fn now(&self) -> Duration {
+        *self.0.lock()
+    }
+}

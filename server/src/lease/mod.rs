@@ -4,14 +4,19 @@
 //! applier --LeaseChange--> Lessor <--renew-- LeaseKeepAlive
 //!                            |
 //!                   scan every 500 ms: expired --> revoke through the log --> LeaseChange
+//!                                      what is left of long ones --> checkpoint through the log --> LeaseChange
 //! ```
 
+mod checkpointer;
+mod checkpoints;
 mod clock;
 mod deadlines;
 mod lessor;
 mod reaper;
 mod revocations;
 
+pub use checkpointer::{Checkpoint, checkpoint};
+pub use checkpoints::Checkpoints;
 pub use clock::{BootClock, Clock};
 pub use lessor::{Lessor, Remaining, Renewal};
 pub use reaper::{Revoke, reap};

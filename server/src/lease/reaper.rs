@@ -56,24 +56,14 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::task::{Context, Poll, Waker};
 
-    use keystead_state::LeaseChange;
-    use parking_lot::Mutex;
+    use keystead_state::{LeaseChange, LeaseFacts};
 
-    use super::super::clock::Clock;
+    use super::super::clock::Hand;
     use super::super::lessor::{Remaining, Renewal};
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(1);
     const TERM: u64 = 3;
-
-    #[derive(Default)]
-    struct Hand(Mutex<Duration>);
-
-    impl Clock for Hand {
-        fn now(&self) -> Duration {
-            *self.0.lock()
-        }
-    }
 
     /// A log that applies revocations at once, or refuses them.
     struct Log {
@@ -107,7 +97,7 @@ mod tests {
     impl Leader {
         fn new() -> Self {
             let clock = Arc::new(Hand::default());
-            let lessor = Arc::new(Lessor::new(clock.clone(), GRACE));
+            let lessor = Arc::new(Lessor::new(clock.clone(), GRACE, None));
             lessor.leader_changed(Some(TERM));
             let log = Log {
                 lessor: lessor.clone(),
@@ -124,7 +114,7 @@ mod tests {
         }
 
         fn sleep(&self, millis: u64) {
-            *self.clock.0.lock() += Duration::from_millis(millis);
+            self.clock.sleep(millis);
         }
 
         /// One scan; answers what it revoked.
@@ -297,7 +287,8 @@ mod tests {
     fn leases_of_an_earlier_run_begin_anew() {
         let leader = Leader::new();
         leader.grant(7, 2);
-        leader.lessor.adopt([(7, 2), (8, 2)]);
+        let facts = LeaseFacts::granted(2);
+        leader.lessor.adopt(|| vec![(7, facts), (8, facts)]);
         leader.sleep(2000);
         assert_eq!(leader.scan(), [7]);
         leader.sleep(1000);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use keystead_mvcc::{Revision, Row};
 use keystead_proto::authpb::{Role, User};
 use keystead_proto::etcdserverpb::{AlarmMember, Member};
+use keystead_state::LeaseFacts;
 use prost::Message;
 use serde_json::json;
 
@@ -22,8 +23,8 @@ pub struct Facts {
     pub scheduled_compaction: Option<i64>,
     /// The compaction revision whose superseded rows are not among the rows.
     pub finished_compaction: Option<i64>,
-    /// Lease id and granted TTL in seconds, in any order.
-    pub leases: Vec<(i64, i64)>,
+    /// Leases with their ids, in any order.
+    pub leases: Vec<(i64, LeaseFacts)>,
     /// Alarms in force.
     pub alarms: Vec<AlarmMember>,
     /// Members of the cluster.
@@ -47,6 +48,8 @@ struct LeaseRecord {
     id: i64,
     #[prost(int64, tag = "2")]
     ttl_secs: i64,
+    #[prost(int64, tag = "3")]
+    left_secs: i64,
 }
 
 /// Writes the file and returns its length in bytes. `rows` come in ascending order of revision.
@@ -82,12 +85,7 @@ pub fn write(
     )?;
     file.bucket(
         "lease",
-        sorted(
-            facts
-                .leases
-                .iter()
-                .map(|&(id, ttl_secs)| lease(id, ttl_secs)),
-        ),
+        sorted(facts.leases.iter().map(|&(id, facts)| lease(id, facts))),
     )?;
     file.bucket("members", sorted(facts.members.iter().map(member)))?;
     file.bucket("members_removed", none())?;
@@ -160,11 +158,13 @@ fn user(user: &User) -> Entry {
     (user.name.to_vec(), user.encode_to_vec())
 }
 
-fn lease(id: i64, ttl_secs: i64) -> Entry {
-    (
-        id.to_be_bytes().to_vec(),
-        LeaseRecord { id, ttl_secs }.encode_to_vec(),
-    )
+fn lease(id: i64, facts: LeaseFacts) -> Entry {
+    let record = LeaseRecord {
+        id,
+        ttl_secs: facts.ttl_secs,
+        left_secs: facts.left_secs.unwrap_or_default(),
+    };
+    (id.to_be_bytes().to_vec(), record.encode_to_vec())
 }
 
 fn member(member: &Member) -> Entry {

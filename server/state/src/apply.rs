@@ -36,7 +36,7 @@ pub struct Applied {
     pub outcomes: Vec<Outcome>,
     /// The keys that changed.
     pub sealed: Sealed,
-    /// The leases that began and ended, in order.
+    /// The leases that began, ended and had a checkpoint, in order.
     pub lease_changes: Vec<LeaseChange>,
     /// The alarms that were raised and disarmed, in order.
     pub alarm_changes: Vec<AlarmChange>,
@@ -213,6 +213,13 @@ impl State {
                 let response = lease::revoke(writer, lessor, &request)?;
                 changes.leases.push(LeaseChange::Revoked { id: request.id });
                 Reply::LeaseRevoke(response)
+            }
+            // Under every alarm: it is the leader's own, and little.
+            Request::LeaseCheckpoint(request) => {
+                lease::checkpoint(writer, lessor, &request, &mut changes.leases);
+                Reply::Done {
+                    revision: writer.begin().commit(),
+                }
             }
             Request::Alarm(request) => {
                 let mut alarms = shared.alarms.write();

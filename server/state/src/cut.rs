@@ -8,13 +8,13 @@ use prost::Message;
 
 use crate::auth::Fact;
 use crate::table::{ALARM, AUTH, LEASE, MEMBER, MalformedEntry, ROLE, USER};
-use crate::{alarm, auth, lease};
+use crate::{LeaseFacts, alarm, auth, lease};
 
 /// What the small tables of a cut say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CutFacts {
-    /// Lease ids with their time to live in seconds.
-    pub leases: Vec<(i64, i64)>,
+    /// Leases, by id.
+    pub leases: Vec<(i64, LeaseFacts)>,
     /// Alarms in force.
     pub alarms: Vec<AlarmMember>,
     /// Members.

@@ -29,6 +29,7 @@ impl Counts<'_> {
             Request::Put(put) => self.attached(put.lease),
             Request::DeleteRange(delete) => self.within(&delete.key, &delete.range_end),
             Request::LeaseRevoke(revoke) => self.lessor.key_count(revoke.id),
+            Request::LeaseCheckpoint(request) => request.checkpoints.len() as u64,
             Request::Txn(txn) => self.txn(txn),
             Request::Compaction(_)
             | Request::LeaseGrant(_)

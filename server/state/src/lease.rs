@@ -6,6 +6,7 @@
 //! ```text
 //! table LEASE   key:   lease id, 8 bytes, big endian
 //!               value: version 1, 1 byte | time to live in seconds, 8 bytes, big endian
+//!                      version 2: the same | what was left of it at the last checkpoint, in seconds, 8 bytes, big endian
 //! ```
 //! Attachments are not stored: every key carries its lease, so they are gathered from the keys on opening.
 
@@ -16,7 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use keystead_mvcc::{Meta, Read, Store, Writer};
 use keystead_proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+    LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse,
 };
 use keystead_seeded::{Bug, planted};
 use parking_lot::RwLock;
@@ -25,7 +27,9 @@ use crate::apply::header;
 use crate::table::{LEASE, MalformedEntry};
 use crate::{OpenError, Refusal};
 
-const VALUE_VERSION: u8 = 1;
+/// Of a value without a checkpoint, and of one with it.
+const PLAIN: u8 = 1;
+const WITH_CHECKPOINT: u8 = 2;
 
 /// Keys of a lease that are copied before the lock is released: the applier waits for it.
 const KEYS_PER_LOCK: usize = 256;
@@ -35,6 +39,19 @@ const KEYS_PER_LOCK: usize = 256;
 pub struct LeaseFacts {
     /// How long it lives after it was granted or renewed.
     pub ttl_secs: i64,
+    /// How much of that was left at its last checkpoint; none where it was renewed since, or had no checkpoint. A new
+    /// leader gives it this much.
+    pub left_secs: Option<i64>,
+}
+
+impl LeaseFacts {
+    /// Those of a lease that was just granted.
+    pub const fn granted(ttl_secs: i64) -> Self {
+        Self {
+            ttl_secs,
+            left_secs: None,
+        }
+    }
 }
 
 /// A change that whoever keeps deadlines must follow.
@@ -46,6 +63,13 @@ pub enum LeaseChange {
         id: i64,
         /// How long it lives after each renewal.
         ttl_secs: i64,
+    },
+    /// A lease had a checkpoint, or an earlier one was taken back.
+    Checkpointed {
+        /// Its id.
+        id: i64,
+        /// What it has left, for a new leader; none is its whole time.
+        left_secs: Option<i64>,
     },
     /// A lease ended, and its keys with it.
     Revoked {
@@ -60,7 +84,7 @@ pub enum LeaseChange {
 pub(crate) struct Lessor(RwLock<BTreeMap<i64, Lease>>);
 
 struct Lease {
-    ttl_secs: i64,
+    facts: LeaseFacts,
     keys: BTreeSet<Box<[u8]>>,
 }
 
@@ -74,9 +98,9 @@ impl Lessor {
     pub(crate) fn load(store: &Store) -> Result<Self, OpenError> {
         let mut leases = BTreeMap::new();
         for (key, value) in store.table(LEASE)? {
-            let (id, ttl_secs) = decode_entry(&key, &value)?;
+            let (id, facts) = decode_entry(&key, &value)?;
             let keys = BTreeSet::new();
-            leases.insert(id, Lease { ttl_secs, keys });
+            leases.insert(id, Lease { facts, keys });
         }
         if !leases.is_empty() {
             store.metas_in(b"\0", b"\0", &mut |key, meta| {
@@ -90,9 +114,7 @@ impl Lessor {
     }
 
     pub(crate) fn facts(&self, id: i64) -> Option<LeaseFacts> {
-        self.0.read().get(&id).map(|lease| LeaseFacts {
-            ttl_secs: lease.ttl_secs,
-        })
+        self.0.read().get(&id).map(|lease| lease.facts)
     }
 
     /// The keys of a lease in order; none when there is no such lease. Keys that come and go meanwhile may be in it.
@@ -125,12 +147,12 @@ impl Lessor {
         leases.get(&id).map_or(0, |lease| lease.keys.len() as u64)
     }
 
-    /// Every lease with its time to live, by id.
-    pub(crate) fn all(&self) -> Vec<(i64, i64)> {
+    /// Every lease, by id.
+    pub(crate) fn all(&self) -> Vec<(i64, LeaseFacts)> {
         self.0
             .read()
             .iter()
-            .map(|(id, lease)| (*id, lease.ttl_secs))
+            .map(|(id, lease)| (*id, lease.facts))
             .collect()
     }
 
@@ -154,14 +176,22 @@ impl Lessor {
         self.move_key(key, deleted.lease, 0);
     }
 
-    fn insert(&self, id: i64, ttl_secs: i64) {
+    fn insert(&self, id: i64, facts: LeaseFacts) {
         self.0.write().insert(
             id,
             Lease {
-                ttl_secs,
+                facts,
                 keys: BTreeSet::new(),
             },
         );
+    }
+
+    /// Notes what a lease has left; returns what is known of it now.
+    fn note(&self, id: i64, left_secs: Option<i64>) -> Option<LeaseFacts> {
+        let mut leases = self.0.write();
+        let facts = &mut leases.get_mut(&id)?.facts;
+        facts.left_secs = left_secs;
+        Some(*facts)
     }
 
     fn remove(&self, id: i64) {
@@ -183,8 +213,9 @@ pub(crate) fn grant(
     if lessor.facts(request.id).is_some() {
         return Err(Refusal::LeaseExists);
     }
-    lessor.insert(request.id, request.ttl);
-    writer.set(LEASE, &request.id.to_be_bytes(), Some(&encode(request.ttl)));
+    let facts = LeaseFacts::granted(request.ttl);
+    lessor.insert(request.id, facts);
+    writer.set(LEASE, &request.id.to_be_bytes(), Some(&encode(facts)));
     let header = Some(header(writer.begin().commit()));
     Ok(LeaseGrantResponse {
         header,
@@ -224,19 +255,51 @@ pub(crate) fn revoke(
     })
 }
 
-fn encode(ttl_secs: i64) -> [u8; 9] {
-    let mut value = [VALUE_VERSION; 9];
-    value[1..].copy_from_slice(&ttl_secs.to_be_bytes());
+/// Keeps what leases have left, for the next leader; nothing left stands for the whole time. A lease that is gone is
+/// passed over.
+pub(crate) fn checkpoint(
+    writer: &mut Writer,
+    lessor: &Lessor,
+    request: &LeaseCheckpointRequest,
+    changes: &mut Vec<LeaseChange>,
+) {
+    for checkpoint in &request.checkpoints {
+        let id = checkpoint.id;
+        let left_secs = Some(checkpoint.remaining_ttl).filter(|secs| *secs > 0);
+        if let Some(facts) = lessor.note(id, left_secs) {
+            writer.set(LEASE, &id.to_be_bytes(), Some(&encode(facts)));
+            changes.push(LeaseChange::Checkpointed { id, left_secs });
+        }
+    }
+}
+
+fn encode(facts: LeaseFacts) -> Vec<u8> {
+    let version = facts.left_secs.map_or(PLAIN, |_| WITH_CHECKPOINT);
+    let mut value = vec![version];
+    value.extend(facts.ttl_secs.to_be_bytes());
+    value.extend(facts.left_secs.iter().flat_map(|secs| secs.to_be_bytes()));
     value
 }
 
-/// A lease's id and time to live in seconds, as table LEASE has them.
-pub(crate) fn decode_entry(key: &[u8], value: &[u8]) -> Result<(i64, i64), MalformedEntry> {
+/// A lease's id and what is known of it, as table LEASE has them.
+pub(crate) fn decode_entry(key: &[u8], value: &[u8]) -> Result<(i64, LeaseFacts), MalformedEntry> {
     let decoded = || {
         let id = i64::from_be_bytes(key.try_into().ok()?);
-        let (version, ttl_secs) = value.split_first()?;
-        let ttl_secs = i64::from_be_bytes(ttl_secs.try_into().ok()?);
-        (*version == VALUE_VERSION).then_some((id, ttl_secs))
+        let (version, rest) = value.split_first()?;
+        let (ttl_secs, rest) = rest.split_first_chunk()?;
+        let left_secs = match *version {
+            PLAIN if rest.is_empty() => None,
+            WITH_CHECKPOINT => Some(i64::from_be_bytes(rest.try_into().ok()?)),
+            _ => return None,
+        };
+        let ttl_secs = i64::from_be_bytes(*ttl_secs);
+        Some((
+            id,
+            LeaseFacts {
+                ttl_secs,
+                left_secs,
+            },
+        ))
     };
     decoded().ok_or_else(|| MalformedEntry::new(LEASE, key))
 }

@@ -94,8 +94,8 @@ impl Reader {
         self.shared.lessor.keys(id)
     }
 
-    /// Every lease with its time to live in seconds, by id.
-    pub fn leases(&self) -> Vec<(i64, i64)> {
+    /// Every lease, by id.
+    pub fn leases(&self) -> Vec<(i64, LeaseFacts)> {
         self.shared.lessor.all()
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use keystead_proto::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
-    Member, PutRequest, TxnRequest,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpointRequest, LeaseGrantRequest,
+    LeaseRevokeRequest, Member, PutRequest, TxnRequest,
 };
 use keystead_proto::internal::{Authenticate, Record, RecordKind};
 use prost::Message;
@@ -41,6 +41,7 @@ pub(crate) enum Request {
     Compaction(CompactionRequest),
     LeaseGrant(LeaseGrantRequest),
     LeaseRevoke(LeaseRevokeRequest),
+    LeaseCheckpoint(LeaseCheckpointRequest),
     Alarm(AlarmRequest),
     Membership(Vec<Member>),
     MemberAttributes(Member),
@@ -111,6 +112,7 @@ fn request(record: &Record) -> Result<Request, Fatal> {
         RecordKind::Compaction => Request::Compaction(decode(record)?),
         RecordKind::LeaseGrant => Request::LeaseGrant(decode(record)?),
         RecordKind::LeaseRevoke => Request::LeaseRevoke(decode(record)?),
+        RecordKind::LeaseCheckpoint => Request::LeaseCheckpoint(decode(record)?),
         RecordKind::Alarm => Request::Alarm(decode(record)?),
         RecordKind::MemberAttributes => Request::MemberAttributes(decode(record)?),
         RecordKind::ClusterVersion => {

@@ -35,6 +35,8 @@ pub enum Bug {
     RevokeAsFollower,
     /// A new leader ends leases by deadlines that it never heard renewed.
     KeepOldDeadlines,
+    /// A renewal leaves what an earlier checkpoint says of the lease to the next leader.
+    LeaveCheckpoint,
     /// A vote counts as saved before it is on the disk.
     SkipVoteSync,
     /// The store is flushed up to what was applied, past what the log has on disk.
@@ -81,7 +83,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 34] = [
+    pub const ALL: [Bug; 35] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -95,6 +97,7 @@ impl Bug {
         Bug::DropCompactionTombstone,
         Bug::RevokeAsFollower,
         Bug::KeepOldDeadlines,
+        Bug::LeaveCheckpoint,
         Bug::SkipVoteSync,
         Bug::FlushUnsynced,
         Bug::TakeAnySnapshot,
@@ -134,6 +137,7 @@ impl Bug {
             Bug::DropCompactionTombstone => "drop_compaction_tombstone",
             Bug::RevokeAsFollower => "revoke_as_follower",
             Bug::KeepOldDeadlines => "keep_old_deadlines",
+            Bug::LeaveCheckpoint => "leave_checkpoint",
             Bug::SkipVoteSync => "skip_vote_sync",
             Bug::FlushUnsynced => "flush_unsynced",
             Bug::TakeAnySnapshot => "take_any_snapshot",

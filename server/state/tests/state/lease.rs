@@ -1,10 +1,23 @@
 //! Leases as far as they are replicated.
 
-use keystead_mvcc::KeyValueRef;
-use keystead_state::{LeaseChange, LeaseFacts};
+use bytes::Bytes;
+use keystead_mvcc::{KeyValueRef, Table, TableEntry};
+use keystead_state::{CutFacts, LeaseChange, LeaseFacts};
 
 use crate::machine::Machine;
 use crate::records::*;
+
+/// Leases with their ids, the time that they live, and what they had left at their checkpoint.
+fn of<const N: usize>(leases: [(i64, i64, Option<i64>); N]) -> Vec<(i64, LeaseFacts)> {
+    let facts = |(id, ttl_secs, left_secs)| {
+        let facts = LeaseFacts {
+            ttl_secs,
+            left_secs,
+        };
+        (id, facts)
+    };
+    leases.map(facts).to_vec()
+}
 
 #[test]
 fn granting_uses_no_revision_and_an_id_only_once() {
@@ -15,9 +28,9 @@ fn granting_uses_no_revision_and_an_id_only_once() {
         (grant(-3, 5), "@1 ~-3 5s"),
         (grant(0, 5), "LeaseNotFound"),
     ]);
-    assert_eq!(machine.reader.lease(7), Some(LeaseFacts { ttl_secs: 10 }));
+    assert_eq!(machine.reader.lease(7), Some(LeaseFacts::granted(10)));
     assert_eq!(machine.reader.lease(8), None);
-    assert_eq!(machine.reader.leases(), [(-3, 5), (7, 10)]);
+    assert_eq!(machine.reader.leases(), of([(-3, 5, None), (7, 10, None)]));
 }
 
 #[test]
@@ -88,7 +101,7 @@ fn leases_and_what_is_attached_survive_a_restart() {
         (revoke(1), "@4"),
     ]);
     let mut machine = machine.restart();
-    assert_eq!(machine.reader.leases(), [(2, 20)]);
+    assert_eq!(machine.reader.leases(), of([(2, 20, None)]));
     assert_eq!(machine.reader.lease_keys(2), ["a", "b"]);
     machine.script([(revoke(2), "@5")]);
     assert_eq!(machine.range(&range_of("a", "\0")), "@5 #0");
@@ -109,4 +122,67 @@ fn a_lease_of_many_keys_lists_and_deletes_them_all() {
     ]);
     assert_eq!(machine.reader.lease_keys(7), Vec::<bytes::Bytes>::new());
     assert_eq!(machine.reader.store().sizes().keys, 1);
+}
+
+#[test]
+fn a_checkpoint_is_kept_through_restarts_until_it_is_taken_back() {
+    let mut machine = Machine::new();
+    machine.script([
+        (grant(1, 600), "@1 ~1 600s"),
+        (grant(2, 600), "@1 ~2 600s"),
+        (put_leased("k", "", 1), "@2"),
+    ]);
+    let applied = machine.entry(&[checkpoint(&[(1, 300), (9, 5), (2, 7)])]);
+    assert_eq!(
+        applied.outcomes.iter().map(show).collect::<Vec<_>>(),
+        ["@2"]
+    );
+    let noted = |id, left_secs| LeaseChange::Checkpointed { id, left_secs };
+    // There is no lease 9.
+    assert_eq!(
+        applied.lease_changes,
+        [noted(1, Some(300)), noted(2, Some(7))]
+    );
+    let mut machine = machine.restart();
+    assert_eq!(
+        machine.reader.leases(),
+        of([(1, 600, Some(300)), (2, 600, Some(7))])
+    );
+    let applied = machine.entry(&[checkpoint(&[(1, 0), (2, -1)])]);
+    assert_eq!(applied.lease_changes, [noted(1, None), noted(2, None)]);
+    let mut machine = machine.restart();
+    assert_eq!(
+        machine.reader.leases(),
+        of([(1, 600, None), (2, 600, None)])
+    );
+    machine.script([(revoke(1), "@3"), (checkpoint(&[(1, 5)]), "@3")]);
+    assert_eq!(machine.reader.leases(), of([(2, 600, None)]));
+}
+
+#[test]
+fn a_lease_of_a_build_without_checkpoints_is_read_and_one_of_a_later_build_is_not() {
+    for (value, facts) in [
+        (vec![&[1][..], &10_i64.to_be_bytes()], Some((10, None))),
+        (
+            vec![&[2], &10_i64.to_be_bytes(), &3_i64.to_be_bytes()],
+            Some((10, Some(3))),
+        ),
+        (
+            vec![&[1], &10_i64.to_be_bytes(), &3_i64.to_be_bytes()],
+            None,
+        ),
+        (vec![&[2], &10_i64.to_be_bytes()], None),
+        (vec![&[3], &10_i64.to_be_bytes()], None),
+    ] {
+        let entry = TableEntry {
+            table: Table(1),
+            key: Bytes::copy_from_slice(&7_i64.to_be_bytes()),
+            value: value.concat().into(),
+        };
+        let read = CutFacts::read(&[entry]).map(|read| read.leases);
+        match facts {
+            Some((ttl_secs, left_secs)) => assert_eq!(read, Ok(of([(7, ttl_secs, left_secs)]))),
+            None => assert!(read.is_err(), "{read:?}"),
+        }
+    }
 }

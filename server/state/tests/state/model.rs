@@ -12,7 +12,7 @@ use keystead_proto::etcdserverpb::response_op::Response;
 use keystead_proto::etcdserverpb::*;
 use keystead_proto::internal::{Record, RecordKind};
 use keystead_proto::mvccpb::KeyValue;
-use keystead_state::{Outcome, Refusal, Reply};
+use keystead_state::{LeaseFacts, Outcome, Refusal, Reply};
 use prost::Message;
 
 type Keys = BTreeMap<Bytes, KeyValue>;
@@ -22,7 +22,7 @@ pub struct Model {
     /// The keys at revision 1 and each one after it.
     revisions: Vec<Keys>,
     compacted: i64,
-    leases: BTreeMap<i64, i64>,
+    leases: BTreeMap<i64, LeaseFacts>,
 }
 
 impl Model {
@@ -38,8 +38,11 @@ impl Model {
         self.revisions.len() as i64
     }
 
-    pub fn leases(&self) -> Vec<(i64, i64)> {
-        self.leases.iter().map(|(id, ttl)| (*id, *ttl)).collect()
+    pub fn leases(&self) -> Vec<(i64, LeaseFacts)> {
+        self.leases
+            .iter()
+            .map(|(id, facts)| (*id, *facts))
+            .collect()
     }
 
     pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
@@ -67,6 +70,7 @@ impl Model {
             RecordKind::Compaction => draft.compact(&decode(payload())).map(Reply::Compaction),
             RecordKind::LeaseGrant => draft.grant(&decode(payload())).map(Reply::LeaseGrant),
             RecordKind::LeaseRevoke => draft.revoke(&decode(payload())).map(Reply::LeaseRevoke),
+            RecordKind::LeaseCheckpoint => Ok(draft.checkpoint(&decode(payload()))),
             kind => panic!("{kind:?} is not modelled"),
         };
         if let Some(keys) = draft.keys {
@@ -281,7 +285,9 @@ impl Draft<'_> {
         if self.model.leases.contains_key(&request.id) {
             return Err(Refusal::LeaseExists);
         }
-        self.model.leases.insert(request.id, request.ttl);
+        self.model
+            .leases
+            .insert(request.id, LeaseFacts::granted(request.ttl));
         Ok(LeaseGrantResponse {
             header: self.header(),
             id: request.id,
@@ -301,6 +307,17 @@ impl Draft<'_> {
         Ok(LeaseRevokeResponse {
             header: self.header(),
         })
+    }
+
+    fn checkpoint(&mut self, request: &LeaseCheckpointRequest) -> Reply {
+        for LeaseCheckpoint { id, remaining_ttl } in &request.checkpoints {
+            if let Some(facts) = self.model.leases.get_mut(id) {
+                facts.left_secs = (*remaining_ttl > 0).then_some(*remaining_ttl);
+            }
+        }
+        Reply::Done {
+            revision: self.model.current(),
+        }
     }
 
     fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {

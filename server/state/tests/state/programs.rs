@@ -128,6 +128,7 @@ fn a_record() -> impl Strategy<Value = Record> {
         1 => (-1..25i64).prop_map(compact),
         2 => (1..4i64).prop_map(|id| grant(id, 10 + id)),
         1 => (1..4i64).prop_map(revoke),
+        1 => vec((1..4i64, -1..9i64), 0..4).prop_map(|left| checkpoint(&left)),
     ]
 }
 

@@ -100,6 +100,18 @@ pub fn revoke(id: i64) -> Record {
     record(RecordKind::LeaseRevoke, &LeaseRevokeRequest { id })
 }
 
+/// What leases have left, in seconds.
+pub fn checkpoint(left: &[(i64, i64)]) -> Record {
+    let left = left
+        .iter()
+        .map(|&(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl });
+    let checkpoints = left.collect();
+    record(
+        RecordKind::LeaseCheckpoint,
+        &LeaseCheckpointRequest { checkpoints },
+    )
+}
+
 pub fn alarm(action: alarm_request::AlarmAction, member_id: u64, alarm: AlarmType) -> Record {
     let request = AlarmRequest {
         action: action.into(),

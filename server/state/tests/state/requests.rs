@@ -27,6 +27,7 @@ fn the_keys_that_an_entry_goes_through_are_told_by_the_counts() {
         ("two", vec![delete("a", "b"), delete("a5", "\0")], 20),
         ("no lease", vec![revoke(8)], 0),
         ("a lease", vec![revoke(7)], 10),
+        ("two checkpoints", vec![checkpoint(&[(7, 1), (8, 1)])], 2),
         ("a range", vec![every(all.clone())], 15),
         (
             "a limit",
