@@ -2,15 +2,25 @@
 
 use std::time::Instant;
 
-use keystead_proto::etcdserverpb::{MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest};
-use keystead_tests::{Cluster, Kind, Unary};
+use keystead_proto::etcdserverpb::kv_client::KvClient;
+use keystead_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use keystead_proto::etcdserverpb::watch_client::WatchClient;
+use keystead_proto::etcdserverpb::{
+    MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, RangeRequest, StatusRequest,
+    WatchRequest,
+};
+use keystead_tests::{Cluster, Kind, Link, Unary};
 use tokio::time::sleep;
+use tonic::{Request, Status};
 
 use super::{Duration, PATIENCE, put, read, write};
 
 /// The place of the one that is added.
 const NEW: usize = 3;
 const KEYS: usize = 50;
+/// The default of both programs: who hears nothing of a leader for so long looks for another.
+const ELECTION: Duration = Duration::from_secs(1);
+const NOT_ON_A_LEARNER: &str = "etcdserver: rpc not supported for learner";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_catches_up_gets_a_vote_is_removed_and_ends_with_the_reason() {
@@ -50,12 +60,24 @@ async fn life(cluster: &mut Cluster) {
     })
     .await;
     assert!(caught_up.is_learner, "{caught_up:?}");
-    let refused = put("k", "v").send(cluster.channel(NEW)).await;
-    let refused = refused.expect_err("a learner serves no writes");
-    assert_eq!(
-        refused.message(),
-        "etcdserver: rpc not supported for learner"
-    );
+    let served = ["status: served", "read: served"].map(str::to_owned);
+    let refused = ["write", "stream"].map(|call| format!("{call}: {NOT_ON_A_LEARNER}"));
+    let answers = [&served[..], &refused].concat();
+    assert_eq!(with_leader(cluster).await, answers);
+    cluster.network().isolate(NEW, Link::Hold);
+    if cluster.kind() == Kind::Keystead {
+        let alone = ["status", "read"].map(|call| format!("{call}: etcdserver: no leader"));
+        let answers = [&alone[..], &refused].concat();
+        eventually("the learner to miss its leader", async || {
+            (with_leader(cluster).await == answers).then_some(())
+        })
+        .await;
+    } else {
+        // It campaigns for nothing, and so never learns of it.
+        sleep(2 * ELECTION).await;
+        assert_eq!(with_leader(cluster).await, answers);
+    }
+    cluster.network().heal();
     until_done("a promotion", async || {
         let promotion = MemberPromoteRequest { id };
         promotion.send(cluster.channel(follower)).await
@@ -82,17 +104,57 @@ async fn life(cluster: &mut Cluster) {
         cluster.member(NEW).ended()
     })
     .await;
-    let log = cluster.member(NEW).log();
-    println!("{:?}: removed, it ended with {ended}", cluster.kind());
-    assert!(log.contains("removed from the cluster"), "{log}");
-    cluster.member(NEW).kill();
-    if cluster.kind() == Kind::Keystead {
-        let again = cluster.member(NEW).try_restart().await;
-        again.expect_err("it is no member");
-        cluster.member(NEW).kill();
+    let again = cluster.member(NEW).try_restart().await;
+    // With nothing that a supervisor would take for a failure and start again, on both programs.
+    for ended in [ended, again.expect_err("it is no member")] {
+        let log = cluster.member(NEW).log();
+        assert_eq!(ended.code(), Some(0), "{log}");
+        assert!(log.contains("removed from the cluster"), "{log}");
     }
+    cluster.member(NEW).kill();
     write(cluster, follower, "without-new").await;
     cluster.assert_equal().await;
+}
+
+/// What the learner answers to calls that ask for a leader behind it.
+async fn with_leader(cluster: &Cluster) -> Vec<String> {
+    fn asking<M>(message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        let yes = "true".parse().expect("it is ASCII");
+        request.metadata_mut().insert("hasleader", yes);
+        request
+    }
+    let channel = || cluster.channel(NEW);
+    let read = RangeRequest {
+        key: "k0".into(),
+        serializable: true,
+        ..RangeRequest::default()
+    };
+    let mut status = MaintenanceClient::new(channel());
+    let status = status.status(asking(StatusRequest {})).await.map(drop);
+    let read = KvClient::new(channel()).range(asking(read)).await.map(drop);
+    let write = KvClient::new(channel()).put(asking(put("k", "v"))).await;
+    let write = write.map(drop);
+    let messages = futures::stream::pending::<WatchRequest>();
+    let stream = WatchClient::new(channel()).watch(asking(messages)).await;
+    // Refused at once, or by the first thing that is heard.
+    let stream = match stream {
+        Ok(answer) => answer.into_inner().message().await.map(drop),
+        Err(status) => Err(status),
+    };
+    let calls = [
+        ("status", status),
+        ("read", read),
+        ("write", write),
+        ("stream", stream),
+    ];
+    let said = |answer: Result<(), Status>| match answer {
+        Ok(()) => "served".to_owned(),
+        Err(status) => status.message().to_owned(),
+    };
+    calls
+        .map(|(call, answer)| format!("{call}: {}", said(answer)))
+        .to_vec()
 }
 
 async fn until_done<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, tonic::Status>) -> T {

@@ -153,7 +153,11 @@ fn run(start: Start) -> ExitCode {
         }
         Err(error) => {
             error!("{error}");
-            return ExitCode::from(1);
+            // As in etcd: who starts again what failed would never be done with it.
+            return match error {
+                StartError::Removed => ExitCode::SUCCESS,
+                _ => ExitCode::from(1),
+            };
         }
     };
     let clients: Vec<_> = node
