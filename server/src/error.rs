@@ -255,6 +255,10 @@ impl From<Refusal> for GrpcStatus {
                 Unavailable,
                 "etcdserver: request timed out, possibly due to previous leader failure",
             ),
+            Refusal::ConnectionLost => Self::of(
+                Unavailable,
+                "etcdserver: request timed out, possibly due to connection lost",
+            ),
             Refusal::Stopped => Self::of(Unavailable, "etcdserver: server stopped"),
             // Not etcd's: the operator reads it in the client's output as well as in the log.
             Refusal::Storage(_) => Self::new(Code::Unknown, format!("etcdserver: {refusal}")),
@@ -377,6 +381,11 @@ mod tests {
                 Refusal::LeaderLost,
                 14,
                 "request timed out, possibly due to previous leader failure",
+            ),
+            (
+                Refusal::ConnectionLost,
+                14,
+                "request timed out, possibly due to connection lost",
             ),
             (Refusal::Stopped, 14, "server stopped"),
         ] {

@@ -345,7 +345,11 @@ async fn agree(member: &Member, kind: RecordKind, payload: Bytes) -> Result<(), 
         match member.propose(kind, payload.clone()).await {
             Ok(_) => return Ok(()),
             Err(
-                Refusal::Timeout | Refusal::LeaderLost | Refusal::NoLeader | Refusal::LeaderChanged,
+                Refusal::Timeout
+                | Refusal::LeaderLost
+                | Refusal::ConnectionLost
+                | Refusal::NoLeader
+                | Refusal::LeaderChanged,
             ) => {
                 tracing::warn!("no leader yet: is a majority of the cluster's members running?");
             }

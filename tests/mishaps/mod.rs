@@ -9,6 +9,7 @@ mod majority;
 mod refusals;
 mod snapshot;
 mod streams;
+mod timeouts;
 
 use std::time::{Duration, Instant};
 

@@ -193,8 +193,9 @@ impl Consensus {
 
     /// Proposes `batch`, each record under a token of the sink's own choosing. Never blocks. Every token is answered
     /// once: with what became of the record, or with a refusal. [`Refusal::TooManyRequests`] and
-    /// [`Refusal::NoLeader`] say that it was not proposed; after [`Refusal::Timeout`], [`Refusal::LeaderChanged`] and
-    /// [`Refusal::Stopped`] it may have been applied, or may yet be.
+    /// [`Refusal::NoLeader`] say that it was not proposed; after [`Refusal::Timeout`], [`Refusal::LeaderLost`],
+    /// [`Refusal::ConnectionLost`], [`Refusal::LeaderChanged`] and [`Refusal::Stopped`] it may have been applied, or may yet
+    /// be.
     pub fn propose(&self, sink: &Arc<dyn ReplySink>, batch: Vec<(u64, Record)>) {
         let unflushed = self.0.standing.unflushed_bytes();
         if let Some(room) = self.0.unflushed_limit_bytes.checked_sub(unflushed) {

@@ -51,6 +51,8 @@ pub(crate) struct Proposer {
     leader: Leader,
     /// When the leader was elected, as this member heard it.
     elected: Option<Instant>,
+    /// When a message to a leader was lost with its connection last, or none could be made.
+    disconnected: Option<Instant>,
     /// Nothing is passed on before.
     rest_until: Option<Instant>,
 }
@@ -93,6 +95,7 @@ impl Proposer {
             away: 0,
             leader: Leader::Nobody,
             elected: None,
+            disconnected: None,
             rest_until: None,
         }
     }
@@ -227,6 +230,9 @@ impl Proposer {
         answer: Result<answer::What, LineError>,
     ) {
         self.away -= 1;
+        if answer.is_err() {
+            self.disconnected = Some(Instant::now());
+        }
         let nowhere = match answer {
             Err(LineError::Lost(_)) if planted(Bug::ForwardLost) => None,
             // What became of it is seen in the log, if not by the leader's successor.
@@ -312,8 +318,9 @@ impl Proposer {
     fn expire(&mut self, now: Instant) {
         self.forget_answered();
         self.forwards.forget_answered();
-        let refusal = |since: Instant| match self.elected {
-            Some(elected) if elected > since => Refusal::LeaderLost,
+        let refusal = |since: Instant| match (self.elected, self.disconnected) {
+            (Some(elected), _) if elected > since => Refusal::LeaderLost,
+            (_, Some(disconnected)) if disconnected > since => Refusal::ConnectionLost,
             _ => Refusal::Timeout,
         };
         for (since, waiters) in self.queue.take_overdue(now) {

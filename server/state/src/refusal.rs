@@ -175,6 +175,9 @@ pub enum Refusal {
     /// The same, and another leader was elected meanwhile.
     #[error("the request timed out, and the leader was lost meanwhile")]
     LeaderLost,
+    /// The same, and this member lost its connection to the leader meanwhile, or had none.
+    #[error("the request timed out, and the connection to the leader was lost meanwhile")]
+    ConnectionLost,
     /// The member is stopping. A write may or may not be applied.
     #[error("the member is stopping")]
     Stopped,
