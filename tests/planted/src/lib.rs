@@ -49,6 +49,10 @@ pub enum Bug {
     RemoveInOwnOrder,
     /// A watch that goes on from a revision is told the one before, too.
     RepeatOnResume,
+    /// An answer to an append counts for all that was sent to the follower.
+    AcknowledgeSent,
+    /// An answer to an append counts for a question that was sent after it, up to the same place in the log.
+    AcknowledgeLater,
     /// A read joins the round that is under way, which may have begun before what the read must see.
     ReuseReadIndex,
     /// A member says to any leader that it follows it.
@@ -83,7 +87,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 37] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -104,6 +108,8 @@ impl Bug {
         Bug::RevokeInAnyTerm,
         Bug::RemoveInOwnOrder,
         Bug::RepeatOnResume,
+        Bug::AcknowledgeSent,
+        Bug::AcknowledgeLater,
         Bug::ReuseReadIndex,
         Bug::BackAnyVote,
         Bug::ForwardLost,
@@ -144,6 +150,8 @@ impl Bug {
             Bug::RevokeInAnyTerm => "revoke_in_any_term",
             Bug::RemoveInOwnOrder => "remove_in_own_order",
             Bug::RepeatOnResume => "repeat_on_resume",
+            Bug::AcknowledgeSent => "acknowledge_sent",
+            Bug::AcknowledgeLater => "acknowledge_later",
             Bug::ReuseReadIndex => "reuse_read_index",
             Bug::BackAnyVote => "back_any_vote",
             Bug::ForwardLost => "forward_lost",

@@ -23,6 +23,7 @@ mod removal;
 mod serve;
 mod snapshot_send;
 pub(crate) mod translate;
+mod window;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,7 +1,6 @@
 //! openraft's side of the way to other members: what its tasks call, on the core thread. Everything is handed to the lines,
 //! which encode it and wait for the network on a thread of their own.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -21,16 +20,12 @@ use tokio::task::JoinHandle;
 
 use super::line::{LineError, LogNews, LogSession};
 use super::translate::{self, Untranslatable};
+use super::window::Window;
 use super::{Lines, Peers, snapshot_send};
 use crate::node::Node;
 use crate::snapshot::{Snapshot, SnapshotData};
 use crate::stored;
 use crate::type_config::{LogId, TypeConfig, Vote};
-
-/// Appends of one session that wait for their answers. Together with the bytes it bounds what a slow follower holds in
-/// memory, here and there.
-const WINDOW_APPENDS: usize = 64;
-const WINDOW_BYTES: usize = 8 << 20;
 
 /// The way to one member, for one of openraft's tasks.
 pub(crate) struct Peer {
@@ -147,9 +142,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 lines,
                 session: None,
                 input: Some(input),
-                sent: VecDeque::new(),
-                sent_bytes: 0,
-                answered: 0,
+                window: Window::default(),
             };
             let answers: Appends<'s> = Box::pin(unfold(Some(pipeline), next_answer));
             Ok(answers)
@@ -225,19 +218,11 @@ struct Pipeline<S> {
     session: Option<LogSession>,
     /// None once there are no more.
     input: Option<S>,
-    /// What was sent and not answered, oldest first: the last log id with it, and its size.
-    sent: VecDeque<(Option<LogId>, usize)>,
-    sent_bytes: usize,
-    answered: u64,
+    window: Window,
 }
 
-/// The next answer that openraft is to hear.
-///
-/// openraft takes an answer for one to all that was sent up to the log id in it: also to a request without entries that
-/// was sent after the one that is answered, and then believes to have been acknowledged by a quorum later than it was,
-/// which would let a leader that slept answer a read with what is no longer true. So an answer is held back while
-/// a later request up to the same log id waits for its own. Requests are taken from openraft in here alone, so that
-/// none is sent between the giving of an answer and its being heard.
+/// The next answer that openraft is to hear. Requests are taken from openraft in here alone, so that none is sent between the
+/// giving of an answer and its being heard.
 async fn next_answer<S>(
     pipeline: Option<Pipeline<S>>,
 ) -> Option<(Answer<StreamAppendResult<TypeConfig>>, Option<Pipeline<S>>)>
@@ -246,10 +231,10 @@ where
 {
     let mut pipeline = pipeline?;
     loop {
-        if pipeline.input.is_none() && pipeline.sent.is_empty() {
+        if pipeline.input.is_none() && pipeline.window.is_empty() {
             return None;
         }
-        let room = pipeline.has_room();
+        let room = pipeline.window.has_room();
         let Pipeline { session, input, .. } = &mut pipeline;
         let requests = async {
             match input {
@@ -283,18 +268,13 @@ where
 }
 
 impl<S> Pipeline<S> {
-    fn has_room(&self) -> bool {
-        self.sent.len() < WINDOW_APPENDS && self.sent_bytes < WINDOW_BYTES
-    }
-
     fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> Result<(), LineError> {
         let entries = request.entries.iter();
         let bytes = entries
             .map(|entry| stored::payload_bytes(&entry.payload))
             .sum();
         let last = request.entries.last().map(|entry| entry.log_id);
-        self.sent.push_back((last.or(request.prev_log_id), bytes));
-        self.sent_bytes += bytes;
+        self.window.sent(last.or(request.prev_log_id), bytes);
         let session = match self.session.take() {
             Some(session) => session,
             None => self.lines.log.open_log()?,
@@ -311,19 +291,12 @@ impl<S> Pipeline<S> {
             LogNews::Appended(appended) => appended,
             LogNews::Ended(error) => return Err(Err(failed(&error))),
         };
-        while self.answered < appended.count {
-            let Some((_, bytes)) = self.sent.pop_front() else {
-                let excess = Untranslatable::Missing("request");
-                return Err(Err(strange(&excess)));
-            };
-            self.sent_bytes -= bytes;
-            self.answered += 1;
+        if !self.window.answered(appended.count) {
+            let excess = Untranslatable::Missing("request");
+            return Err(Err(strange(&excess)));
         }
         match translate::parse_appended(&appended) {
-            Ok(Ok(matched)) => {
-                let owed = self.sent.front().is_some_and(|(last, _)| *last <= matched);
-                Ok((!owed).then_some(matched))
-            }
+            Ok(Ok(matched)) => Ok(self.window.acknowledged(matched)),
             Ok(refused) => Err(Ok(refused)),
             Err(error) => Err(Err(strange(&error))),
         }
