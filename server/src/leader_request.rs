@@ -22,14 +22,23 @@ use crate::member_changes::Changes;
 
 /// Answers what another member asks; none where this member does not lead, or does not know the question.
 pub(crate) async fn answer(lessor: Arc<Lessor>, changes: Changes, request: Bytes) -> Option<Bytes> {
-    let what = LeaderRequest::decode(request).ok()?.what?;
-    let what = match what {
+    let what = LeaderRequest::decode(request.clone()).ok()?.what?;
+    let leader_request::What::Change(change) = what else {
+        return answer_about_leases(lessor, request).await;
+    };
+    let what = Some(told(changes.make(read_change(change)?).await));
+    Some(LeaderAnswer { what }.encode_to_vec().into())
+}
+
+/// Answers what another member asks about leases; none where this member does not lead, or where it asks something else.
+pub async fn answer_about_leases(lessor: Arc<Lessor>, request: Bytes) -> Option<Bytes> {
+    let what = match LeaderRequest::decode(request).ok()?.what? {
         leader_request::What::Renew(id) => match lessor.renew(id).await {
             Renewal::Alive { ttl_secs } => leader_answer::What::Renewed(ttl_secs),
             Renewal::Gone => leader_answer::What::Renewed(0),
             Renewal::NotLeading => return None,
         },
-        leader_request::What::Change(change) => told(changes.make(read_change(change)?).await),
+        leader_request::What::Change(_) => return None,
         leader_request::What::Remaining(_) if !lessor.is_leading() => return None,
         leader_request::What::Remaining(id) => {
             let remaining = lessor.remaining(id);

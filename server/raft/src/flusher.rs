@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use keystead_mvcc::{self as mvcc, CompactStep, Copied, FlushError, Import, Imported};
@@ -18,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::blocking::{self, Loop, Receiver, Sender, channel, sleep};
+use crate::blocking::{self, Loop, Receiver, Sender, channel, simulated, sleep};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::core::halt;
@@ -31,6 +30,8 @@ use crate::stored::Note;
 const FLUSH_SPACING: Duration = Duration::from_millis(200);
 /// How long a failed flush waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the copy of a defragmentation keeps a simulated host busy.
+const SIMULATED_COPY: Duration = Duration::from_millis(300);
 
 /// How far the log is on disk; see [`crate::log_storage::synced`].
 pub(crate) type Synced = Arc<dyn Fn() -> Position + Send + Sync>;
@@ -414,15 +415,16 @@ impl Task {
     fn begin_defragment(&mut self, answer: oneshot::Sender<io::Result<()>>) {
         let copy = self.flusher.begin_defragment();
         let finish = self.commands.clone();
-        let copying = move || {
-            give_way();
+        let copying = move || async move {
+            if simulated() {
+                sleep(SIMULATED_COPY).await;
+            } else {
+                give_way();
+            }
             // The flusher has ended: the copy removes its files, the answer tells who waits.
             finish.send(Command::Copied(copy.copy(), answer));
         };
-        if let Err(error) = thread::Builder::new()
-            .name("defragment".to_owned())
-            .spawn(copying)
-        {
+        if let Err(error) = blocking::start("defragment", copying) {
             tracing::error!(%error, "no thread for a defragmentation");
         }
     }

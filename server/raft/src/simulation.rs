@@ -124,6 +124,12 @@ impl Inside {
         self.0.get().map(|looked| durable(&looked.log))
     }
 
+    /// Term and owner of the vote that is claimed to be on the disk.
+    pub fn vote(&self) -> Option<(u64, u64)> {
+        let vote = self.0.get()?.log.saved_vote()?;
+        Some((vote.leader_id.term, vote.leader_id.voted_for))
+    }
+
     /// Whether the entry is claimed to be on the disk, or was.
     pub fn has(&self, term: u64, index: u64) -> bool {
         let Some(looked) = self.0.get() else {

@@ -13,11 +13,14 @@ mod clock;
 mod deadlines;
 mod lessor;
 mod reaper;
+mod renewals;
 mod revocations;
 
+pub use crate::leader_request::answer_about_leases as answer;
 pub use checkpointer::{Checkpoint, checkpoint};
 pub use checkpoints::Checkpoints;
 pub use clock::{BootClock, Clock};
 pub use lessor::{Lessor, Remaining, Renewal};
 pub use reaper::{Revoke, reap};
+pub use renewals::Renewals;
 pub use revocations::Revocations;

@@ -21,7 +21,7 @@ use super::streams::Streams;
 use super::{decode, decode_in_stream};
 use crate::error::GrpcStatus;
 use crate::leader_request;
-use crate::lease::{Lessor, Renewal};
+use crate::lease::{Lessor, Renewal, Renewals};
 use crate::member::Member;
 use crate::net::Call;
 use crate::net::grpc::{Incoming, Metadata, Outgoing, framed};
@@ -33,14 +33,12 @@ const LEASE_COST_BYTES: u64 = 64;
 /// Renewals that are answered before the connection must have taken their answers.
 const UNSENT_RENEWALS: usize = 1024;
 
-/// How often a renewal looks for a leader while there is none.
-const LEADER_INTERVAL: Duration = Duration::from_millis(100);
-
 /// The service of one shard.
 #[derive(Clone)]
 pub(super) struct Lease {
     member: Arc<Member>,
     lessor: Arc<Lessor>,
+    renewals: Renewals,
     proposals: Rc<Proposals>,
     streams: Rc<Streams>,
 }
@@ -52,9 +50,15 @@ impl Lease {
         proposals: Rc<Proposals>,
         streams: Rc<Streams>,
     ) -> Self {
+        let (patience, limit) = (
+            member.config.election_timeout,
+            member.config.request_timeout(),
+        );
+        let renewals = Renewals::new(member.consensus.clone(), lessor.clone(), patience, limit);
         Self {
             member,
             lessor,
+            renewals,
             proposals,
             streams,
         }
@@ -209,7 +213,7 @@ impl Lease {
         // As in etcd the header is older than the renewal: a revision that a client could take for that of
         // an alive lease must not be one at which it was revoked.
         let header = Some(self.member.header());
-        let ttl = match self.renew_as_leader(id).await? {
+        let ttl = match self.renewals.renew(id).await? {
             Renewal::Alive { ttl_secs } => ttl_secs,
             _ => 0,
         };
@@ -219,29 +223,6 @@ impl Lease {
     /// How long a leader may take that knows the answer.
     fn patience(&self) -> Duration {
         self.member.config.election_timeout
-    }
-
-    /// Has whoever leads renew it, and waits a while for a leader.
-    async fn renew_as_leader(&self, id: i64) -> Result<Renewal, Refusal> {
-        let mut waited = Duration::ZERO;
-        loop {
-            let renewal = match self.lessor.renew(id).await {
-                Renewal::NotLeading => {
-                    leader_request::renew(&self.member.consensus, id, self.patience()).await
-                }
-                // A leader that slept may not know yet that another leads, by whose clock the lease is gone.
-                _ if !self.member.consensus.leads() => Err(Refusal::NoLeader),
-                renewal => Ok(renewal),
-            };
-            if renewal.is_ok() {
-                return renewal;
-            }
-            if waited >= self.member.config.request_timeout() {
-                return Err(Refusal::NoLeader);
-            }
-            tokio::time::sleep(LEADER_INTERVAL).await;
-            waited += LEADER_INTERVAL;
-        }
     }
 }
 

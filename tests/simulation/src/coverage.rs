@@ -32,6 +32,14 @@ coverage! {
     writes_through_followers,
     /// Linearizable reads that were answered.
     reads,
+    /// Leases that were granted.
+    leases_granted,
+    /// Renewals that a client was told of.
+    leases_renewed,
+    /// Leases that ended because their time was up.
+    leases_expired,
+    /// Clocks that jumped forward.
+    clocks_jumped,
     /// Terms that had a leader.
     leaders,
     /// Handovers of the leadership that were asked for and done.
@@ -56,10 +64,22 @@ coverage! {
     crashes,
     /// Times that all ended at once.
     all_crashed,
+    /// Members that lost their power just after they had voted.
+    crashed_voting,
     /// Sectors that a loss of power took.
     sectors_lost,
     /// Disks that failed.
     disks_failed,
+    /// Disks of logs that were full for a while.
+    disks_full,
+    /// Alarms that this raised.
+    alarms_raised,
+    /// And those that were disarmed again.
+    alarms_disarmed,
+    /// Stores that were defragmented while they served.
+    defragmentations,
+    /// Compactions of the history.
+    compactions,
     /// Networks that were cut, in any shape.
     partitions,
     /// Links that held messages back and handed them out together.

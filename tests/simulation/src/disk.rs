@@ -1,5 +1,5 @@
 //! The disk under a member's log: files in memory with a volatile cache. A power cut leaves a random subset of the sectors that
-//! were not synced, a sync takes simulated time, and an operation may fail.
+//! were not synced, a sync takes simulated time, an operation may fail, and there may be no room for more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
@@ -29,6 +29,8 @@ struct Inner {
     /// Operations that succeed before one fails.
     fails_after: Option<u32>,
     failed: bool,
+    /// There is no room for more than is there.
+    full: bool,
 }
 
 #[derive(Default)]
@@ -50,6 +52,7 @@ impl Disk {
             pace_ms: 2,
             fails_after: None,
             failed: false,
+            full: false,
         })))
     }
 
@@ -61,6 +64,16 @@ impl Disk {
     /// The operation after so many fails; none is to fail any more where that is not said.
     pub fn set_failing(&self, after: Option<u32>) {
         self.0.lock().fails_after = after;
+    }
+
+    /// Whether there is room for more from now on.
+    pub fn set_full(&self, full: bool) {
+        self.0.lock().full = full;
+    }
+
+    /// Whether there is none.
+    pub fn is_full(&self) -> bool {
+        self.0.lock().full
     }
 
     /// Whether one has failed since the last question.
@@ -132,6 +145,14 @@ impl Inner {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Whether a file may be so long.
+    fn room_for(&self, file: usize, len: usize) -> io::Result<()> {
+        match self.full && self.files[file].cached.len() < len {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
         }
     }
 
@@ -227,6 +248,7 @@ impl File for Handle {
             .iter()
             .flat_map(|slice| slice.iter().copied())
             .collect();
+        inner.room_for(self.file, offset as usize + bytes.len())?;
         let operated = inner.operate();
         // A write that fails may have been done in part.
         let end = if operated.is_ok() {
@@ -238,8 +260,8 @@ impl File for Handle {
         operated
     }
 
-    fn reserve(&self, _: u64) -> io::Result<()> {
-        Ok(())
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.disk.0.lock().room_for(self.file, len as usize)
     }
 
     fn sync_data(&self) -> io::Result<()> {

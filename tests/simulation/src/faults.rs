@@ -8,6 +8,12 @@ use crate::network::Network;
 use crate::plan::{HOSTS, PORTS, Plan};
 use crate::world::{Order, World};
 
+/// Term and owner of a vote, where there is one.
+type Vote = Option<(u64, u64)>;
+
+/// How often somebody looks whether an alarm stands.
+pub const OPERATOR_MS: u64 = 1_000;
+
 /// Chooses the next fault, and ends those that are over.
 pub struct Faults {
     world: World,
@@ -17,6 +23,9 @@ pub struct Faults {
     network: Network,
     /// Disks that are to be as before, and when.
     slow_disks: Vec<(u64, usize)>,
+    full_disks: Vec<(u64, usize)>,
+    /// The votes of all, where the next that votes is to crash.
+    awaits_vote: Option<Vec<Vote>>,
     /// What the next leader is asked for.
     wants_other_leader: bool,
     wants_other_members: bool,
@@ -34,6 +43,8 @@ impl Faults {
             plan,
             network: Network::of(world),
             slow_disks: Vec::new(),
+            full_disks: Vec::new(),
+            awaits_vote: None,
             wants_other_leader: false,
             wants_other_members: false,
         }
@@ -46,13 +57,20 @@ impl Faults {
         for (_, at) in self.slow_disks.extract_if(.., |(until, _)| *until <= now) {
             self.world.lock().slots[at].disk.set_pace(2);
         }
+        for (_, at) in self.full_disks.extract_if(.., |(until, _)| *until <= now) {
+            self.world.lock().slots[at].disk.set_full(false);
+        }
+        if now.is_multiple_of(OPERATOR_MS) {
+            make_room(&self.world);
+        }
+        self.crash_who_voted(sim, now);
         self.end_moves(sim, now);
         self.ask_leader();
         if now < self.next_at {
             return;
         }
         self.next_at = now + self.dice.u64(50..700);
-        match self.dice.u8(..130) {
+        match self.dice.u8(..148) {
             0..18 => self.crash_one(sim, now),
             18..21 => self.crash_all(sim, now),
             21..41 => {
@@ -66,6 +84,10 @@ impl Faults {
             63..80 => self.with_link(|network, link, dice| network.sicken(sim, now, link, dice)),
             80..93 => self.wants_other_leader = true,
             93..103 => self.stop_one(now),
+            103..109 => self.jump(now),
+            109..115 => self.full_disk(now),
+            115..121 => self.defragment(),
+            121..126 => self.crash_leader_and_voter(sim, now),
             _ => self.wants_other_members = self.plan.changes_members,
         }
     }
@@ -79,6 +101,7 @@ impl Faults {
         for slot in &mut facts.slots {
             slot.disk.set_pace(2);
             slot.disk.set_failing(None);
+            slot.disk.set_full(false);
             slot.restart_at = slot.restart_at.map(|_| 0);
         }
     }
@@ -124,6 +147,42 @@ impl Faults {
         }
     }
 
+    /// A machine was suspended: the clock that leases live by goes on at once.
+    fn jump(&mut self, now: u64) {
+        let Some(at) = self.one_that_runs() else {
+            return;
+        };
+        let by = self.dice.u64(200..5_000);
+        let mut facts = self.world.lock();
+        facts.note(|| format!("the clock of m{at} jumps by {by} ms"));
+        facts.coverage.clocks_jumped += 1;
+        facts.slots[at].clock.jump(now, by);
+    }
+
+    /// The leader crashes, and of those who vote for the next the first loses its power at once.
+    fn crash_leader_and_voter(&mut self, sim: &mut Sim<'_>, now: u64) {
+        let leader = self.world.lock().leader();
+        if let Some(leader) = leader {
+            let down = self.dice.u64(0..2_000);
+            crash(&self.world, sim, leader, false, Some(now + down));
+            self.awaits_vote = Some(votes(&self.world));
+        }
+    }
+
+    fn crash_who_voted(&mut self, sim: &mut Sim<'_>, now: u64) {
+        let Some(before) = &self.awaits_vote else {
+            return;
+        };
+        let votes = votes(&self.world);
+        let mut both = before.iter().zip(&votes);
+        if let Some(at) = both.position(|(before, now)| now > before && before.is_some()) {
+            self.awaits_vote = None;
+            self.world.lock().coverage.crashed_voting += 1;
+            let down = self.dice.u64(0..500);
+            crash(&self.world, sim, at, true, Some(now + down));
+        }
+    }
+
     fn crash_all(&mut self, sim: &mut Sim<'_>, now: u64) {
         for at in self.running() {
             let down = self.dice.u64(0..800);
@@ -142,6 +201,27 @@ impl Faults {
         facts.note(|| format!("the disk of m{at} takes up to {pace} ms for a sync"));
         facts.slots[at].disk.set_pace(pace);
         self.slow_disks.push((now + lasts, at));
+    }
+
+    /// The log has no room for a new segment: it goes on with those that it can use again.
+    fn full_disk(&mut self, now: u64) {
+        let hosts = self.running();
+        let Some(at) = self.one_of(&hosts) else {
+            return;
+        };
+        let until = now + self.dice.u64(500..3_000);
+        let mut facts = self.world.lock();
+        facts.note(|| format!("the disk of m{at} is full until {until}"));
+        facts.coverage.disks_full += 1;
+        facts.slots[at].disk.set_full(true);
+        self.full_disks.push((until, at));
+    }
+
+    fn defragment(&mut self) {
+        let up = self.world.lock().up();
+        if let Some(at) = self.one_of(&up) {
+            self.world.lock().order(at, Order::Defragment);
+        }
     }
 
     fn failing_disk(&mut self) {
@@ -267,6 +347,28 @@ impl Faults {
                 crash(&self.world, sim, at, false, Some(now.saturating_add(50)));
             }
         }
+    }
+}
+
+fn votes(world: &World) -> Vec<Vote> {
+    let facts = world.lock();
+    let running = facts.slots.iter().map(|slot| slot.running.as_ref());
+    running
+        .map(|running| running.and_then(|it| it.inside.vote()))
+        .collect()
+}
+
+/// Has a member compact and disarm the alarms, where one stands.
+pub fn make_room(world: &World) {
+    let mut facts = world.lock();
+    let stands = |at: &usize| {
+        facts
+            .member(*at)
+            .is_some_and(|(_, reader)| !reader.alarms().is_empty())
+    };
+    let first = facts.up().into_iter().find(stands);
+    if let Some(at) = first {
+        facts.order(at, Order::MakeRoom);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keystead_proto::etcdserverpb::{CompactionRequest, PutRequest};
+use keystead_proto::etcdserverpb::alarm_request::AlarmAction;
+use keystead_proto::etcdserverpb::{AlarmMember, AlarmRequest, CompactionRequest, PutRequest};
 use keystead_proto::internal::{Record, RecordKind};
 use keystead_raft::Consensus;
 use keystead_state::{Reader, Reply};
@@ -44,6 +45,17 @@ pub async fn write_once(
     key: &[u8],
     bytes: usize,
 ) -> bool {
+    write_leased(world, at, consensus, key, (bytes, 0)).await
+}
+
+/// The same, for as long as a lease lives.
+pub async fn write_leased(
+    world: &World,
+    at: usize,
+    consensus: &Consensus,
+    key: &[u8],
+    (bytes, lease): (usize, i64),
+) -> bool {
     let number = {
         let mut facts = world.lock();
         facts.numbers += 1;
@@ -51,7 +63,7 @@ pub async fn write_once(
     };
     let key = Bytes::copy_from_slice(key);
     let value = Bytes::from(format!("{number:0bytes$}"));
-    let outcome = consensus.propose_one(put(&key, &value)).await;
+    let outcome = consensus.propose_one(put(&key, &value, lease)).await;
     let mut facts = world.lock();
     match outcome {
         Ok(Reply::Put(response)) => {
@@ -93,13 +105,33 @@ pub async fn read(world: World, at: usize, nth: u64, consensus: Consensus, reade
     }
 }
 
-fn put(key: &Bytes, value: &Bytes) -> Record {
+fn put(key: &Bytes, value: &Bytes, lease: i64) -> Record {
     let put = PutRequest {
+        lease,
         key: key.clone(),
         value: value.clone(),
         ..PutRequest::default()
     };
     record(RecordKind::Put, &put)
+}
+
+/// What an operator does when a disk was full: compacts, and disarms the alarms.
+pub async fn make_room(world: &World, consensus: &Consensus, reader: &Reader) {
+    let revision = world.lock().acked_revision - KEPT_REVISIONS;
+    // Another may have been faster, and alarms stand until they are disarmed.
+    drop(consensus.propose_one(compaction(revision)).await);
+    for AlarmMember { member_id, alarm } in reader.alarms() {
+        let request = AlarmRequest {
+            action: AlarmAction::Deactivate.into(),
+            member_id,
+            alarm,
+        };
+        drop(
+            consensus
+                .propose_one(record(RecordKind::Alarm, &request))
+                .await,
+        );
+    }
 }
 
 fn compaction(revision: i64) -> Record {
@@ -110,7 +142,7 @@ fn compaction(revision: i64) -> Record {
     record(RecordKind::Compaction, &request)
 }
 
-fn record(kind: RecordKind, request: &impl prost::Message) -> Record {
+pub fn record(kind: RecordKind, request: &impl prost::Message) -> Record {
     Record {
         kind: kind.into(),
         payload: request.encode_to_vec().into(),

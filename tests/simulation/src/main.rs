@@ -3,7 +3,7 @@
 //! ```text
 //!  set ──► one process a seed ──► run ──► turmoil: hosts, clock, network
 //!                                  │        member: the real crate, its store in a directory, its log on `disk`
-//!                                  │        load: its clients
+//!                                  │        load, leases: its clients
 //!                                  ├─ faults: what goes wrong, and when; network, wires, disk: how
 //!                                  └─ world: what is known from outside, and rules: what must be so
 //! ```
@@ -13,6 +13,7 @@
 mod coverage;
 mod disk;
 mod faults;
+mod leases;
 mod load;
 mod member;
 mod network;

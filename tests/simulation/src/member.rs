@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use keystead_raft::simulation::{Inside, Surroundings};
 use keystead_raft::{Answering, Consensus, Observer};
-use keystead_state::{Applied, Reader};
+use keystead_server::lease::{self, Lessor, Renewals, Revocations};
+use keystead_state::{Applied, Reader, Refusal};
 
+use crate::leases::{self, HostClock};
 use crate::load;
 use crate::plan::{PORTS, Plan};
 use crate::world::{Order, World};
@@ -33,10 +35,14 @@ pub async fn run(world: World, at: usize) -> turmoil::Result {
         };
         (facts.plan.config(at, &slot.dir), surroundings)
     };
+    let election = config.election_timeout;
+    let clock = Arc::new(HostClock::of(&world, at));
+    let lessor = Arc::new(Lessor::new(clock, election, None));
     let observer = Arc::new(Seen {
         world: world.clone(),
         at,
         inside,
+        lessor: lessor.clone(),
     });
     match Consensus::simulate(config, surroundings, observer).await {
         Ok((consensus, reader)) => {
@@ -49,18 +55,26 @@ pub async fn run(world: World, at: usize) -> turmoil::Result {
                 let (consensus, reader) = (consensus.clone(), reader.clone());
                 tokio::task::spawn_local(load::read(world.clone(), at, nth, consensus, reader));
             }
-            obey(world, at, consensus).await;
+            lessor.adopt(|| reader.leases());
+            let revocations = Revocations::new(consensus.clone());
+            tokio::task::spawn_local(lease::reap(lessor.clone(), revocations));
+            let limit = Duration::from_secs(5) + 2 * election;
+            let renewals = Renewals::new(consensus.clone(), lessor, election, limit);
+            let leasing = leases::hold(world.clone(), at, consensus.clone(), renewals);
+            tokio::task::spawn_local(leasing);
+            obey(world, at, consensus, reader).await;
         }
         Err(error) => refused(&world, at, &error.to_string()),
     }
     std::future::pending().await
 }
 
-/// A member that does not start is wrong, unless its disk has just failed: then it is tried again.
+/// A member that does not start is wrong, unless its disk has just failed or is full: then it is tried again.
 fn refused(world: &World, at: usize, error: &str) {
     let mut facts = world.lock();
-    if facts.slots[at].disk.take_failed() {
-        facts.note(|| format!("m{at} did not start on a failing disk"));
+    let disk = &facts.slots[at].disk;
+    if disk.take_failed() || disk.is_full() {
+        facts.note(|| format!("m{at} did not start on such a disk: {error}"));
         let again = facts.now_ms + 100;
         facts.slots[at].restart_at = Some(again);
     } else {
@@ -68,20 +82,21 @@ fn refused(world: &World, at: usize, error: &str) {
     }
 }
 
-async fn obey(world: World, at: usize, consensus: Consensus) {
+async fn obey(world: World, at: usize, consensus: Consensus, reader: Reader) {
     let orders = world.lock().slots[at].orders.clone();
     loop {
         let next = orders.waiting.lock().pop_front();
         match next {
             Some(order) => {
-                tokio::task::spawn_local(follow(world.clone(), at, consensus.clone(), order));
+                let (consensus, reader) = (consensus.clone(), reader.clone());
+                tokio::task::spawn_local(follow(world.clone(), at, consensus, reader, order));
             }
             None => orders.more.notified().await,
         }
     }
 }
 
-async fn follow(world: World, at: usize, consensus: Consensus, order: Order) {
+async fn follow(world: World, at: usize, consensus: Consensus, reader: Reader, order: Order) {
     let led = consensus.status().is_leader;
     let done = match &order {
         Order::Move(to) => consensus.move_leader(*to).await,
@@ -90,6 +105,11 @@ async fn follow(world: World, at: usize, consensus: Consensus, order: Order) {
             while !load::write_once(&world, at, &consensus, b"last", 10).await {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            Ok(())
+        }
+        Order::Defragment => consensus.defragment().await.map_err(|_| Refusal::Stopped),
+        Order::MakeRoom => {
+            load::make_room(&world, &consensus, &reader).await;
             Ok(())
         }
         Order::Stop => {
@@ -107,6 +127,8 @@ async fn follow(world: World, at: usize, consensus: Consensus, order: Order) {
             Order::Move(_) => facts.coverage.leaders_moved += 1,
             Order::Change(change) => facts.changed(&change),
             Order::Write => facts.slots[at].wrote_last = true,
+            Order::Defragment => facts.coverage.defragmentations += 1,
+            Order::MakeRoom => {}
             Order::Stop => {
                 facts.coverage.clean_stops += 1;
                 facts.slots[at].stopped = true;
@@ -120,10 +142,12 @@ struct Seen {
     world: World,
     at: usize,
     inside: Inside,
+    lessor: Arc<Lessor>,
 }
 
 impl Observer for Seen {
     fn applied(&self, applied: &Applied) {
+        self.lessor.applied(&applied.lease_changes);
         let mut digest = DefaultHasher::new();
         for row in applied.sealed.rows.iter() {
             let revision = (row.revision.main, row.revision.sub);
@@ -137,12 +161,12 @@ impl Observer for Seen {
             .hash(&mut digest);
         let others = (&applied.lease_changes, &applied.alarm_changes);
         format!("{others:?}").hash(&mut digest);
-        let rows = &applied.sealed.rows;
         let mut facts = self.world.lock();
-        facts.applied(self.at, self.inside.applied(), rows, digest.finish());
+        facts.applied(self.at, self.inside.applied(), applied, digest.finish());
     }
 
     fn restored(&self, reader: &Reader) {
+        self.lessor.replace(reader.leases());
         let (_, index) = self.inside.applied();
         self.world.lock().restored(self.at, index, reader);
     }
@@ -154,11 +178,12 @@ impl Observer for Seen {
             .note(|| format!("m{at} hears that it was removed"));
     }
 
-    fn asked(&self, _: Bytes) -> Answering {
-        Box::pin(std::future::ready(None))
+    fn asked(&self, request: Bytes) -> Answering {
+        Box::pin(lease::answer(self.lessor.clone(), request))
     }
 
     fn leader_changed(&self, leading: bool, term: u64) {
+        self.lessor.leader_changed(leading.then_some(term));
         let at = self.at;
         let mut facts = self.world.lock();
         facts.note(|| {

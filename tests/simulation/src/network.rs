@@ -107,7 +107,12 @@ impl Network {
         let (shape, cut) = shape(&hosts, dice);
         let flaps_ms = (dice.u8(..5) == 0).then(|| dice.u64(50..200));
         set_cut(sim, &cut, true);
-        let until = now + dice.u64(300..2_500);
+        // Now and then longer than a lease that nobody renews.
+        let lasts = match dice.u8(..4) {
+            0 => dice.u64(2_500..5_000),
+            _ => dice.u64(300..2_500),
+        };
+        let until = now + lasts;
         let mut facts = self.world.lock();
         facts.note(|| format!("the network is cut ({shape}) around {hosts:?} until {until}, flapping: {flaps_ms:?}"));
         facts.coverage.partitions += 1;

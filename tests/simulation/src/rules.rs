@@ -14,6 +14,7 @@
 //! | a read sees all that was acknowledged before it | `load::read` |
 //! | every acknowledged write is at its revision | [`Facts::check_acked`] |
 //! | each write is done once | `Facts::check_once` |
+//! | no lease ends before its time, none is alive after its end | [`leases`](crate::leases) |
 //! | no member ends but by a fault, no task panics | `run::end_halted`, `run::step` |
 //! | after all faults: one leader, writes through all, one store on all | `run::is_whole` |
 
@@ -24,7 +25,7 @@ use keystead_mvcc::Row;
 use keystead_proto::etcdserverpb::Member;
 use keystead_proto::mvccpb::KeyValue;
 use keystead_raft::simulation::Inside;
-use keystead_state::Reader;
+use keystead_state::{Applied, Reader};
 use prost::Message as _;
 
 use crate::plan::Plan;
@@ -39,7 +40,7 @@ pub struct Known {
     rows: BTreeMap<i64, Bytes>,
     /// At which revision each write was done, by its number.
     done: BTreeMap<u64, i64>,
-    leaders: BTreeMap<u64, u64>,
+    pub leaders: BTreeMap<u64, u64>,
     /// The members after the entry that was applied last, and which of them are learners.
     members: Option<(u64, Roles)>,
 }
@@ -96,7 +97,13 @@ impl Facts {
     }
 
     /// A member has applied an entry.
-    pub fn applied(&mut self, at: usize, (term, index): (u64, u64), rows: &[Row], digest: u64) {
+    pub fn applied(
+        &mut self,
+        at: usize,
+        (term, index): (u64, u64),
+        applied: &Applied,
+        digest: u64,
+    ) {
         self.note(|| format!("m{at} applies {index} of term {term}: {digest:016x}"));
         let before = self.slots[at].applied.replace(index);
         if before >= Some(index) {
@@ -113,13 +120,19 @@ impl Facts {
             Some(_) => {}
             None => {
                 self.known.entries.insert(index, Entry { term, digest });
-                for row in rows {
+                for row in applied.sealed.rows.iter() {
                     self.check_once(row);
                     let revision = row.revision.main;
                     self.known.rows.insert(revision, row.payload.clone());
                 }
                 self.check_quorum(at, term, index);
                 self.check_membership(at, index);
+                self.check_leases(term, &applied.lease_changes);
+                let raised = applied.alarm_changes.iter().filter(|it| it.raised).count();
+                let disarmed = applied.alarm_changes.len() - raised;
+                self.coverage.alarms_raised += raised as u64;
+                self.coverage.alarms_disarmed += disarmed as u64;
+                self.coverage.compactions += u64::from(applied.compacted.is_some());
             }
         }
     }

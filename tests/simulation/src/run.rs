@@ -9,7 +9,8 @@ use turmoil::Sim;
 
 use crate::coverage::Coverage;
 use crate::disk::Disk;
-use crate::faults::{Faults, crash};
+use crate::faults::{Faults, OPERATOR_MS, crash, make_room};
+use crate::leases::Clockwork;
 use crate::member;
 use crate::plan::Plan;
 use crate::watching;
@@ -60,6 +61,9 @@ pub fn run(plan: Plan, verbose: bool) -> anyhow::Result<Report> {
     while is_right(&world) && !is_whole(&world) {
         step(&world, &mut sim, dirs.path());
         ask_all_to_write(&world);
+        if world.lock().now_ms.is_multiple_of(OPERATOR_MS) {
+            make_room(&world);
+        }
         if world.lock().now_ms > limit {
             let standing = standing(&world);
             world
@@ -106,7 +110,9 @@ fn add_host(world: &World, sim: &mut Sim<'_>, dirs: &Path) {
         let mut facts = world.lock();
         let at = facts.slots.len();
         let disk = Disk::new(facts.plan.seed ^ ((at as u64) << 8));
-        facts.slots.push(Slot::new(disk, dirs.join(Plan::host(at))));
+        let clock = Clockwork::of(facts.plan.seed, at);
+        let dir = dirs.join(Plan::host(at));
+        facts.slots.push(Slot::new(disk, dir, clock));
         at
     };
     let world = world.clone();

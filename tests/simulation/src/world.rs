@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::coverage::Coverage;
 use crate::disk::Disk;
+use crate::leases::{Clockwork, Leases};
 use crate::plan::{PORTS, Plan};
 use crate::rules::Known;
 
@@ -36,6 +37,8 @@ pub struct Facts {
     pub numbers: u64,
     /// What the rules (`rules.rs`) know.
     pub known: Known,
+    /// What is known of leases.
+    pub leases: Leases,
     trace: DefaultHasher,
     verbose: bool,
 }
@@ -64,6 +67,7 @@ pub struct Slot {
     pub applied: Option<u64>,
     pub term: u64,
     pub committed: u64,
+    pub clock: Clockwork,
     /// Its address was changed to this port.
     pub moved: Option<u16>,
     /// The one port at which it can be reached, and until when.
@@ -88,6 +92,10 @@ pub enum Order {
     Write,
     /// To stop as a member does that is asked to.
     Stop,
+    /// To give unused space of its store back.
+    Defragment,
+    /// To compact, and then to disarm all alarms.
+    MakeRoom,
 }
 
 /// Orders that wait, and what wakes the task that takes them.
@@ -99,7 +107,7 @@ pub struct Orders {
 
 impl Slot {
     /// A host on which nothing has run yet.
-    pub fn new(disk: Disk, dir: PathBuf) -> Self {
+    pub fn new(disk: Disk, dir: PathBuf, clock: Clockwork) -> Self {
         Self {
             disk,
             dir,
@@ -116,6 +124,7 @@ impl Slot {
             applied: None,
             term: 0,
             committed: 0,
+            clock,
             moved: None,
             only: None,
             reached: false,
@@ -136,6 +145,7 @@ impl Facts {
             acked_revision: 0,
             numbers: 0,
             known: Known::default(),
+            leases: Leases::default(),
             trace: DefaultHasher::new(),
             verbose,
         }))
