@@ -64,7 +64,7 @@ pub(crate) struct Channel {
 }
 
 /// How often a call gets another token before its refusal is believed: who changes roles makes every token stale at once.
-const RENEWALS: u32 = 4;
+pub(crate) const RENEWALS: u32 = 4;
 
 impl Channel {
     /// Connects to nothing yet.

@@ -6,7 +6,7 @@ use keystead_proto::etcdserverpb::LeaseKeepAliveRequest;
 use tokio::time::timeout;
 use tonic::Code;
 
-use crate::channel::rpc;
+use crate::channel::{RENEWALS, rpc};
 use crate::client::Client;
 use crate::error::{Error, Kind, Result};
 use crate::header::Header;
@@ -37,7 +37,7 @@ impl Client {
     /// See [`Client::keep_alive_once`].
     pub async fn keep_alive_with_header(&self, lease: i64) -> Result<KeptAlive> {
         let deadline = self.call_options().deadline;
-        timeout(deadline, self.renew(lease))
+        timeout(deadline, self.renew_with_another_token(lease))
             .await
             .unwrap_or_else(|_| {
                 let message = format!("the lease was not renewed within {deadline:?}");
@@ -47,6 +47,23 @@ impl Client {
                     message,
                 ))
             })
+    }
+
+    /// Renews it, and again where the user's token was refused: the next stream has another one.
+    async fn renew_with_another_token(&self, lease: i64) -> Result<KeptAlive> {
+        let mut renewals = 0;
+        loop {
+            match self.renew(lease).await {
+                Err(error)
+                    if renewals < RENEWALS
+                        && error.kind == Kind::Unauthenticated
+                        && error.retryable =>
+                {
+                    renewals += 1;
+                }
+                done => return done,
+            }
+        }
     }
 
     async fn renew(&self, lease: i64) -> Result<KeptAlive> {
