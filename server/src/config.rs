@@ -5,11 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::{DEFAULT_BCRYPT_COST, TokenKind};
+
 /// The etcd release whose behaviour this member has and whose version it reports unless told otherwise.
 pub const REPORTED_VERSION: &str = "3.6.16";
 
 /// The quota when none was asked for: etcd's 2 GiB.
 pub const DEFAULT_QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+
+/// How long a simple token holds that is not used, unless told: etcd's five minutes.
+pub const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(300);
 
 /// Everything a member needs to know to start.
 #[derive(Clone, Debug)]
@@ -79,6 +84,10 @@ pub struct Config {
     pub keepalive: Keepalive,
     /// Network threads; 0 is one for each core.
     pub shards: usize,
+    /// What stands for a user's password once it was given.
+    pub tokens: TokenKind,
+    /// What hashing a password costs: from [`crate::auth::MIN_BCRYPT_COST`] to [`crate::auth::MAX_BCRYPT_COST`].
+    pub bcrypt_cost: u32,
     /// Sizes and times of the store, for tuning and for tests with tiny limits.
     pub storage: Storage,
 }
@@ -207,6 +216,10 @@ impl Default for Config {
             reported_version: REPORTED_VERSION.into(),
             keepalive: Keepalive::default(),
             shards: 0,
+            tokens: TokenKind::Simple {
+                ttl: DEFAULT_TOKEN_TTL,
+            },
+            bcrypt_cost: DEFAULT_BCRYPT_COST,
             storage: Storage::default(),
         }
     }

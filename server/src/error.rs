@@ -29,6 +29,14 @@ impl GrpcStatus {
         Code::Unimplemented,
         "RangeStream does not support revision filters",
     );
+    /// bcrypt takes no longer password.
+    pub const PASSWORD_TOO_LONG: Self =
+        Self::of(Code::Unknown, "bcrypt: password length exceeds 72 bytes");
+    /// Tokens are signed elsewhere.
+    pub const VERIFY_ONLY: Self = Self::of(
+        Code::Unknown,
+        "auth: token signing attempted with verify-only key",
+    );
     /// A name that the health service does not know.
     pub const UNKNOWN_HEALTH_SERVICE: Self = Self::of(Code::NotFound, "unknown service");
 

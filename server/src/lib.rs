@@ -1,6 +1,7 @@
 //! The member.
 
 mod aside;
+pub mod auth;
 mod compactor;
 pub mod config;
 mod corruption;

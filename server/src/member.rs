@@ -14,6 +14,7 @@ use keystead_state::{Outcome, Reader, Refusal};
 use prost::Message;
 use tokio::sync::watch;
 
+use crate::auth::{Caller, Passwords, Tokens};
 use crate::config::Config;
 use crate::header::Headers;
 use crate::net::grpc::Metadata;
@@ -31,6 +32,10 @@ pub struct Member {
     pub reader: Reader,
     /// The way to write, and to read what is current.
     pub consensus: Consensus,
+    /// What says who a client is.
+    pub(crate) tokens: Arc<Tokens>,
+    /// What a client says once to get a token.
+    pub(crate) passwords: Passwords,
     /// Turns true when the member begins to stop: streams end then.
     pub stopping: watch::Receiver<bool>,
 }
@@ -67,7 +72,19 @@ impl Member {
         })
     }
 
-    /// Proposes one request and waits for what became of it.
+    /// Proposes one request of a caller's and waits for what became of it.
+    pub(crate) async fn propose_for(
+        &self,
+        caller: &Caller,
+        kind: RecordKind,
+        payload: Bytes,
+    ) -> Outcome {
+        let mut record = self.record(kind, payload)?;
+        caller.sign(&mut record);
+        self.consensus.propose_one(record).await
+    }
+
+    /// Proposes one request of the member's own and waits for what became of it.
     pub async fn propose(&self, kind: RecordKind, payload: Bytes) -> Outcome {
         self.consensus
             .propose_one(self.record(kind, payload)?)

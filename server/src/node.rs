@@ -14,7 +14,9 @@ use keystead_state::{AlarmChange, Applied, Limits, Reader, Refusal};
 use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
+use crate::auth::{Passwords, Tokens};
 use crate::config::{Config, ListenAddress};
 use crate::founding::{self, Founding, FoundingError};
 use crate::header::Headers;
@@ -34,6 +36,8 @@ const JOINING: Duration = Duration::from_secs(5);
 const FOUNDING: Duration = Duration::from_millis(500);
 /// How long a busy leader is left alone by a member that starts.
 const BUSY: Duration = Duration::from_millis(200);
+/// How often tokens that have ended are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
 /// The version of the cluster that a new member agrees on with itself.
 const CLUSTER_VERSION: &str = "3.6.0";
 
@@ -116,7 +120,9 @@ impl Node {
         let (removed, was_removed) = watch::channel(false);
         let (changes, wanted_changes) = member_changes::channel();
         let (publisher, inboxes) = Publisher::new(shard_count(&config));
+        let tokens = Arc::new(Tokens::new(&config.tokens));
         let observer = Arc::new(Follower {
+            tokens: tokens.clone(),
             headers: headers.clone(),
             lessor: lessor.clone(),
             changes,
@@ -129,6 +135,8 @@ impl Node {
         lessor.adopt(|| reader.leases());
         let (stop, stopping) = watch::channel(false);
         let member = Arc::new(Member {
+            passwords: Passwords::new(config.bcrypt_cost),
+            tokens,
             config,
             headers,
             reader,
@@ -209,6 +217,7 @@ fn listen(addresses: &[ListenAddress], flag: &'static str) -> Result<Bound, Star
 struct Follower {
     headers: Arc<Headers>,
     lessor: Arc<Lessor>,
+    tokens: Arc<Tokens>,
     changes: Changes,
     publisher: Publisher,
     removed: watch::Sender<bool>,
@@ -217,6 +226,9 @@ struct Follower {
 impl Observer for Follower {
     fn applied(&self, applied: &Applied) {
         self.lessor.applied(&applied.lease_changes);
+        for change in &applied.auth_changes {
+            self.tokens.follow(change);
+        }
         let sealed = &applied.sealed;
         self.publisher.publish(&sealed.rows, sealed.payload_bytes);
         applied.alarm_changes.iter().for_each(tell);
@@ -224,6 +236,7 @@ impl Observer for Follower {
 
     fn restored(&self, reader: &Reader) {
         self.lessor.replace(reader.leases());
+        self.tokens.forget();
         self.publisher.pass_over();
     }
 
@@ -379,15 +392,27 @@ fn start_background(
                     tokio::spawn(member_changes::make_all(member.clone(), wanted_changes));
                 let checked = member.clone();
                 let checks = tokio::spawn(async move { corruption::watch(&checked).await });
+                let tokens = tokio::spawn(sweep(member.tokens.clone()));
                 let compactor = tokio::spawn(compactor::run(member));
                 let _stopped = stopping.wait_for(|stop| *stop).await;
                 compactor.abort();
+                tokens.abort();
                 checks.abort();
                 changes.abort();
                 checkpointer.abort();
                 reaper.abort();
             });
         })
+}
+
+/// Gives back the room of tokens that have ended.
+async fn sweep(tokens: Arc<Tokens>) {
+    let mut sweeps = tokio::time::interval(SWEEP);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        sweeps.tick().await;
+        tokens.sweep();
+    }
 }
 
 fn start_shards(

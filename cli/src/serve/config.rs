@@ -13,6 +13,7 @@ use keystead_server::config::{
 use crate::duration;
 use crate::serve::gates::{self, Gates};
 use crate::serve::given::{Given, Refusal};
+use crate::serve::tokens;
 use crate::serve::url::{self, Url};
 use crate::serve::value;
 
@@ -81,6 +82,8 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         )?,
         reported_version: reported_version(given)?,
         keepalive: keepalive(given)?,
+        tokens: tokens::of(given)?,
+        bcrypt_cost: tokens::bcrypt_cost(given)?,
         shards: number(given, "shards", 0)?,
         storage: storage(given)?,
         name,

@@ -56,6 +56,7 @@ pub const STOP_WITH_STDIN: &str = "stop-with-stdin";
 
 const MEMBER: &str = "Member";
 const CLUSTERING: &str = "Clustering";
+const AUTH: &str = "Auth";
 const LOGGING: &str = "Logging";
 const FEATURES: &str = "Features";
 const KEYSTEAD: &str = "Keystead's own";
@@ -270,6 +271,28 @@ pub const FLAGS: &[Flag] = &[
         "History to keep: hours or a duration when periodic, else revisions; 0 keeps all",
     ),
     flag(
+        AUTH,
+        "auth-token",
+        Kind::Text,
+        "simple",
+        "simple, or jwt,sign-method=METHOD,priv-key=FILE,pub-key=FILE,ttl=5m: what stands for a password once it was given. \
+         With the public key alone tokens are only verified",
+    ),
+    flag(
+        AUTH,
+        "auth-token-ttl",
+        Kind::Unsigned,
+        "300",
+        "Seconds after its last use for which a simple token holds",
+    ),
+    flag(
+        AUTH,
+        "bcrypt-cost",
+        Kind::Unsigned,
+        "10",
+        "What hashing a password costs: one more doubles it, from 4 to 31",
+    ),
+    flag(
         FEATURES,
         "feature-gates",
         Kind::Text,
@@ -471,7 +494,6 @@ const BY_ELECTION: &str = "how long a member is waited for follows from the elec
 const NO_DOWNGRADE: &str = "there is no downgrade yet";
 const NO_HTTP: &str = "there is no HTTP side yet";
 const NO_TLS: &str = "there is no TLS yet";
-const NO_USERS: &str = "there are no users yet";
 const NO_TRACES: &str = "there are no traces yet";
 const DISCOVERY: &str = "discovery but by DNS";
 const NO_DISCOVERY: &str = "there is no discovery but by DNS";
@@ -568,8 +590,6 @@ const MOOT: &[Moot] = &[
     moot("cipher-suites", Kind::List, NO_TLS),
     moot("tls-min-version", Kind::Text, NO_TLS),
     moot("tls-max-version", Kind::Text, NO_TLS),
-    moot("bcrypt-cost", Kind::Unsigned, NO_USERS),
-    moot("auth-token-ttl", Kind::Unsigned, NO_USERS),
     moot("enable-grpc-gateway", Kind::Switch, NO_HTTP),
     moot("cors", Kind::Text, NO_HTTP),
     moot("host-whitelist", Kind::Text, NO_HTTP),
@@ -675,12 +695,6 @@ const ABSENT: &[Absent] = &[
     absent("peer-cert-allowed-cn", Kind::List, "", "TLS"),
     absent("peer-cert-allowed-hostname", Kind::List, "", "TLS"),
     absent("peer-auto-tls", Kind::Switch, "false", "TLS"),
-    absent(
-        "auth-token",
-        Kind::Text,
-        "simple",
-        "tokens but the simple ones",
-    ),
     absent("listen-client-http-urls", Kind::Urls, "", "HTTP side"),
     absent("listen-metrics-urls", Kind::Urls, "", "HTTP side"),
     absent("metrics", Kind::Text, "basic", "metrics"),

@@ -7,6 +7,7 @@ mod flags;
 mod gates;
 mod given;
 mod logging;
+mod tokens;
 mod url;
 pub mod value;
 

@@ -306,6 +306,11 @@ impl Consensus {
         }
     }
 
+    /// The position of the log up to which all is applied here, and the observer was told of it.
+    pub fn applied(&self) -> u64 {
+        self.0.standing.applied()
+    }
+
     /// The leader that is still there: for itself, a leader judges by the age of its quorum's last word, a follower by that
     /// of the leader's.
     fn leader(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<u64> {

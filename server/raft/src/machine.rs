@@ -88,9 +88,10 @@ impl Machine {
         let long = keys > KEYS_ON_CORE;
         let applied = if long { aside(apply).await? } else { apply() };
         let applied = applied.map_err(io::Error::other)?;
+        // Who waits for the entry finds all that it brought: tokens and leases, too.
+        self.told.observer.applied(&applied);
         self.told.standing.set_applied(&entry.log_id);
         self.tell_flusher(&applied);
-        self.told.observer.applied(&applied);
         let Applied {
             mut outcomes,
             sealed,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use super::backlog::Backlog;
 use super::grpc::{self, Closed, Incoming, Metadata, Outgoing};
@@ -178,6 +178,7 @@ fn read_head(parts: &Parts) -> Result<Metadata, (StatusCode, GrpcStatus)> {
     }
     let mut is_grpc = false;
     let mut metadata = Metadata::default();
+    let mut authorization = None;
     for (name, value) in &parts.headers {
         match name.as_str() {
             "content-type" => is_grpc = is_grpc_content(value.as_bytes()),
@@ -193,16 +194,13 @@ fn read_head(parts: &Parts) -> Result<Metadata, (StatusCode, GrpcStatus)> {
                 let text = "etcdserver: invalid client api version";
                 return Err((StatusCode::OK, GrpcStatus::new(Code::InvalidArgument, text)));
             }
-            "token" => metadata.token = value.to_str().ok().map(Into::into),
-            "authorization" if metadata.token.is_none() => {
-                metadata.token = value
-                    .to_str()
-                    .ok()
-                    .map(|text| text.strip_prefix("Bearer ").unwrap_or(text).into());
-            }
+            // Where there are several, the first one counts.
+            "token" if metadata.token.is_none() => metadata.token = Some(read_token(value)),
+            "authorization" if authorization.is_none() => authorization = Some(read_token(value)),
             _ => {}
         }
     }
+    metadata.token = metadata.token.or(authorization);
     if is_grpc {
         Ok(metadata)
     } else {
@@ -211,6 +209,12 @@ fn read_head(parts: &Parts) -> Result<Metadata, (StatusCode, GrpcStatus)> {
             wrong_content_type(&parts.headers),
         ))
     }
+}
+
+/// A token; empty, which is none of anybody's, where it is no text.
+fn read_token(value: &HeaderValue) -> Box<str> {
+    let text = value.to_str().unwrap_or_default();
+    text.strip_prefix("Bearer ").unwrap_or(text).into()
 }
 
 fn is_grpc_content(value: &[u8]) -> bool {

@@ -33,7 +33,7 @@ pub struct Metadata {
     pub require_leader: bool,
     /// The client's deadline, counted from the arrival of the request.
     pub timeout: Option<Duration>,
-    /// The `token` or `authorization` that says who calls.
+    /// The `token`, or else `authorization`, that says who calls.
     pub token: Option<Box<str>>,
 }
 

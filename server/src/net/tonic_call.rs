@@ -24,17 +24,20 @@ pub struct RequestBody {
 }
 
 impl Call {
-    /// Serves the call with `service`, in a task of its own.
+    /// Serves the call with `service`, in a task of its own. Its requests have the call's [`Metadata`](super::grpc::Metadata)
+    /// among their extensions.
     pub fn serve_with<S>(self, mut service: S)
     where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + 'static,
     {
         let Self {
             metadata,
-            parts,
+            mut parts,
             incoming,
             mut reply,
         } = self;
+        let timeout = metadata.timeout;
+        parts.extensions.insert(metadata);
         let request = Request::from_parts(
             parts,
             RequestBody {
@@ -47,7 +50,7 @@ impl Call {
                 let Ok(response) = service.call(request).await;
                 response
             };
-            match within(metadata.timeout, answer, &mut reply).await {
+            match within(timeout, answer, &mut reply).await {
                 Some(Ok(response)) => drop(send(response, reply).await),
                 Some(Err(status)) => reply.refuse(&status),
                 None => {}

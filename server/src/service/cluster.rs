@@ -12,9 +12,11 @@ use keystead_proto::etcdserverpb::{
 use keystead_raft::MemberChange;
 use tonic::{Request, Response, Status};
 
+use super::metadata_of;
 use crate::error::GrpcStatus;
 use crate::identity::added_member_id;
 use crate::member::Member as Local;
+use crate::net::grpc::Metadata;
 use crate::{member_changes, peer_urls};
 
 /// The service.
@@ -30,6 +32,11 @@ impl Cluster {
     /// The cluster's answers carry no revision, as in etcd.
     fn header(&self) -> Option<ResponseHeader> {
         Some(self.local.headers.at(0))
+    }
+
+    async fn require_root(&self, metadata: &Metadata) -> Result<(), GrpcStatus> {
+        self.local.require_root(metadata).await?;
+        Ok(())
     }
 
     async fn change(&self, change: MemberChange) -> Result<Vec<Member>, GrpcStatus> {
@@ -50,6 +57,10 @@ impl ClusterService for Cluster {
         } else {
             consensus.members()
         };
+        self.local
+            .require_user(&metadata_of(&request))
+            .await
+            .map_err(GrpcStatus::from)?;
         let header = self.header();
         Ok(Response::new(MemberListResponse { header, members }))
     }
@@ -58,8 +69,10 @@ impl ClusterService for Cluster {
         &self,
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
+        let metadata = metadata_of(&request);
         let request = request.into_inner();
         let peer_urls = peer_urls::checked(&request.peer_urls).map_err(GrpcStatus::from)?;
+        self.require_root(&metadata).await?;
         let added = Member {
             id: added_member_id(&peer_urls, unix_secs()),
             peer_urls,
@@ -78,6 +91,7 @@ impl ClusterService for Cluster {
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
+        self.require_root(&metadata_of(&request)).await?;
         let removal = MemberChange::Remove(request.get_ref().id);
         let members = self.change(removal).await?;
         let header = self.header();
@@ -88,6 +102,7 @@ impl ClusterService for Cluster {
         &self,
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
+        self.require_root(&metadata_of(&request)).await?;
         let request = request.get_ref();
         let update = MemberChange::Update {
             id: request.id,
@@ -102,6 +117,7 @@ impl ClusterService for Cluster {
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
+        self.require_root(&metadata_of(&request)).await?;
         let promotion = MemberChange::Promote(request.get_ref().id);
         let members = self.change(promotion).await?;
         let header = self.header();

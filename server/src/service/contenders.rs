@@ -2,8 +2,6 @@
 //! the first one has the lock, or leads. Lock and Election are two faces of it, with the key layout of
 //! etcd's concurrency package, so that its clients and ours exclude each other.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use keystead_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -14,12 +12,12 @@ use keystead_proto::etcdserverpb::{
 };
 use keystead_proto::internal::RecordKind;
 use keystead_proto::mvccpb::KeyValue;
-use keystead_state::{Refusal, Reply as Answer, check, quota, range};
+use keystead_state::{Refusal, Reply as Answer, check, quota};
 use prost::Message;
 
 use super::lease::grant_record;
+use super::on_behalf::OnBehalf;
 use crate::error::{Code, GrpcStatus};
-use crate::member::Member;
 use crate::watch::{Changes, Span, WaitError};
 
 /// The TTL of the lease that a client without one gets: that of etcd's sessions.
@@ -27,7 +25,7 @@ const SESSION_TTL_SECS: i64 = 60;
 
 /// Everyone who contends for one name.
 pub(super) struct Contenders {
-    member: Arc<Member>,
+    client: OnBehalf,
     changes: Changes,
     prefix: Vec<u8>,
 }
@@ -44,13 +42,19 @@ pub(super) struct Contender {
 }
 
 impl Contenders {
-    pub(super) fn new(member: Arc<Member>, changes: Changes, name: &[u8]) -> Self {
+    /// Those for `name`, as one client sees them and acts among them.
+    pub(super) fn new(client: OnBehalf, changes: Changes, name: &[u8]) -> Self {
         let prefix = [name, b"/"].concat();
         Self {
-            member,
+            client,
             changes,
             prefix,
         }
+    }
+
+    /// Who asks.
+    pub(super) fn client(&self) -> &OnBehalf {
+        &self.client
     }
 
     /// Everything under the name.
@@ -60,7 +64,7 @@ impl Contenders {
 
     /// Enters with `lease`, or with a new one of a minute if that is 0, unless it contends already.
     pub(super) async fn enter(&self, lease: i64, value: Bytes) -> Result<Contender, GrpcStatus> {
-        let lease = session(&self.member, lease).await?;
+        let lease = session(&self.client, lease).await?;
         let key: Bytes = [&self.prefix[..], hex(lease).as_bytes()].concat().into();
         let put = PutRequest {
             key: key.clone(),
@@ -77,7 +81,7 @@ impl Contenders {
             success: vec![operation(Request::RequestPut(put))],
             failure: vec![operation(Request::RequestRange(get))],
         };
-        let response = commit(&self.member, txn).await?;
+        let response = commit(&self.client, txn).await?;
         let header = response.header;
         let found = found_by(response);
         let create_revision = match &found {
@@ -138,7 +142,7 @@ impl Contenders {
     /// Takes a contender out. Its key under a later creation is somebody else's.
     pub(super) async fn leave(&self, contender: &Contender) -> Result<TxnResponse, GrpcStatus> {
         resign(
-            &self.member,
+            &self.client,
             contender.key.clone(),
             contender.create_revision,
         )
@@ -164,9 +168,8 @@ impl Contenders {
         &self,
         request: RangeRequest,
     ) -> Result<(ResponseHeader, Option<KeyValue>), GrpcStatus> {
-        self.member.consensus.read_barrier().await?;
-        let answer = range::range(&self.member.reader.store().view(), &request)?;
-        let header = self.member.headers.at(answer.current);
+        let answer = self.client.read(&request).await?;
+        let header = self.client.member.headers.at(answer.current);
         let row = answer.rows.into_iter().next();
         let kv = row.map(|row| KeyValue::decode(row.payload)).transpose();
         Ok((header, kv.map_err(|error| GrpcStatus::undecodable(&error))?))
@@ -199,7 +202,7 @@ impl Contenders {
 
 /// Writes under a key while it is the one created at `create_revision`. None when it is not.
 pub(super) async fn proclaim(
-    member: &Member,
+    client: &OnBehalf,
     key: Bytes,
     create_revision: i64,
     value: Bytes,
@@ -216,13 +219,13 @@ pub(super) async fn proclaim(
         success: vec![operation(Request::RequestPut(put))],
         failure: Vec::new(),
     };
-    let response = commit(member, txn).await?;
+    let response = commit(client, txn).await?;
     Ok(response.succeeded.then_some(response))
 }
 
 /// Deletes a key if it is the one created at `create_revision`.
 pub(super) async fn resign(
-    member: &Member,
+    client: &OnBehalf,
     key: Bytes,
     create_revision: i64,
 ) -> Result<TxnResponse, GrpcStatus> {
@@ -235,22 +238,22 @@ pub(super) async fn resign(
         success: vec![operation(Request::RequestDeleteRange(delete))],
         failure: Vec::new(),
     };
-    commit(member, txn).await
+    commit(client, txn).await
 }
 
 /// The lease of a client: its own, or a new one where it has none.
-pub(super) async fn session(member: &Member, lease: i64) -> Result<i64, GrpcStatus> {
+pub(super) async fn session(client: &OnBehalf, lease: i64) -> Result<i64, GrpcStatus> {
     if lease != 0 {
         return Ok(lease);
     }
     let record = grant_record(
-        member,
+        &client.member,
         LeaseGrantRequest {
             ttl: SESSION_TTL_SECS,
             id: 0,
         },
     )?;
-    match member.consensus.propose_one(record).await? {
+    match client.grant(record).await? {
         Answer::LeaseGrant(granted) => Ok(granted.id),
         other => Err(GrpcStatus::mismatched(&other)),
     }
@@ -277,10 +280,11 @@ pub(super) fn session_error(text: &'static str) -> GrpcStatus {
     GrpcStatus::new(Code::Unknown, text)
 }
 
-async fn commit(member: &Member, txn: TxnRequest) -> Result<TxnResponse, GrpcStatus> {
+async fn commit(client: &OnBehalf, txn: TxnRequest) -> Result<TxnResponse, GrpcStatus> {
+    let member = &client.member;
     member.admit_cost(quota::txn_cost(&txn))?;
     check::txn(&txn, member.config.max_txn_ops)?;
-    match member
+    match client
         .propose(RecordKind::Txn, txn.encode_to_vec().into())
         .await?
     {

@@ -16,6 +16,7 @@ use super::contenders::{
     Contenders, as_told_by_sessions, proclaim, resign, session, session_error, wait_failed,
 };
 use super::decode_in_stream;
+use super::on_behalf::OnBehalf;
 use super::patience::{Patience, answer_unary};
 use super::streams::Streams;
 use crate::error::{Code, GrpcStatus};
@@ -51,19 +52,20 @@ impl Election {
 
     pub(super) fn campaign(&self, call: Call) {
         let election = self.clone();
-        answer_unary(call, async move |request, patience| {
-            election.win(request, patience).await
+        answer_unary(call, async move |request, metadata, patience| {
+            election.win(request, metadata, patience).await
         });
     }
 
     pub(super) fn proclaim(&self, call: Call) {
         let member = self.member.clone();
-        answer_unary(call, async move |request: ProclaimRequest, _| {
+        answer_unary(call, async move |request: ProclaimRequest, metadata, _| {
+            let client = OnBehalf { member, metadata };
             let leader = request
                 .leader
                 .ok_or_else(|| session_error(MISSING_LEADER))?;
-            let lease = session(&member, leader.lease).await?;
-            let written = proclaim(&member, leader.key, leader.rev, request.value, lease).await?;
+            let lease = session(&client, leader.lease).await?;
+            let written = proclaim(&client, leader.key, leader.rev, request.value, lease).await?;
             let written = written.ok_or_else(|| session_error(NOT_LEADER))?;
             Ok(ProclaimResponse {
                 header: written.header,
@@ -73,8 +75,9 @@ impl Election {
 
     pub(super) fn leader(&self, call: Call) {
         let election = self.clone();
-        answer_unary(call, async move |request: LeaderRequest, _| {
-            let (header, leader) = election.contenders(&request.name).first().await?;
+        answer_unary(call, async move |request: LeaderRequest, metadata, _| {
+            let contenders = election.contenders(&request.name, metadata);
+            let (header, leader) = contenders.first().await?;
             let leader = leader.ok_or_else(|| session_error(NO_LEADER))?;
             Ok(LeaderResponse {
                 header: Some(header),
@@ -85,11 +88,12 @@ impl Election {
 
     pub(super) fn resign(&self, call: Call) {
         let member = self.member.clone();
-        answer_unary(call, async move |request: ResignRequest, _| {
+        answer_unary(call, async move |request: ResignRequest, metadata, _| {
+            let client = OnBehalf { member, metadata };
             let leader = request
                 .leader
                 .ok_or_else(|| session_error(MISSING_LEADER))?;
-            let response = resign(&member, leader.key, leader.rev).await?;
+            let response = resign(&client, leader.key, leader.rev).await?;
             Ok(ResignResponse {
                 header: response.header,
             })
@@ -103,8 +107,10 @@ impl Election {
         }
     }
 
-    fn contenders(&self, name: &[u8]) -> Contenders {
-        Contenders::new(self.member.clone(), self.changes.clone(), name)
+    fn contenders(&self, name: &[u8], metadata: Metadata) -> Contenders {
+        let member = self.member.clone();
+        let client = OnBehalf { member, metadata };
+        Contenders::new(client, self.changes.clone(), name)
     }
 
     /// Enters and waits to be the oldest. A client that goes away meanwhile, or whose lease expires, does
@@ -112,9 +118,10 @@ impl Election {
     async fn win(
         &self,
         request: CampaignRequest,
+        metadata: Metadata,
         patience: &mut Patience,
     ) -> Result<CampaignResponse, GrpcStatus> {
-        let contenders = self.contenders(&request.name);
+        let contenders = self.contenders(&request.name, metadata);
         let own = contenders
             .enter(request.lease, request.value.clone())
             .await?;
@@ -127,7 +134,7 @@ impl Election {
                 {
                     let value = request.value.clone();
                     let written = proclaim(
-                        &self.member,
+                        contenders.client(),
                         own.key.clone(),
                         own.create_revision,
                         value,
@@ -168,7 +175,7 @@ impl Election {
         };
         let status = match request {
             Ok(request) => tokio::select! {
-                status = self.tell_leaders(&request.name, incoming, &mut outgoing) => status,
+                status = self.tell_leaders(&request.name, &metadata, incoming, &mut outgoing) => status,
                 status = self.streams.ended(&metadata) => status,
             },
             Err(status) => status,
@@ -179,10 +186,11 @@ impl Election {
     async fn tell_leaders(
         &self,
         name: &[u8],
+        metadata: &Metadata,
         incoming: Incoming,
         outgoing: &mut Outgoing,
     ) -> GrpcStatus {
-        let contenders = self.contenders(name);
+        let contenders = self.contenders(name, metadata.clone());
         let mut leaders = Leaders {
             contenders,
             leader: None,

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, TxnResponse,
 };
 use keystead_proto::internal::{Record, RecordKind};
 use keystead_state::{Refusal, Reply as Answer, check, nesting, quota, txn};
 
-use super::{decode, range_answer};
+use super::{decode, identify, range_answer};
+use crate::auth::Caller;
 use crate::error::GrpcStatus;
 use crate::member::Member;
 use crate::net::grpc::{Metadata, framed};
@@ -34,12 +35,12 @@ impl Kv {
     pub(super) fn range(&self, call: Call) {
         let kv = self.clone();
         call.unary(move |message, metadata, reply| match read_range(message) {
-            Ok(request) if request.serializable => range_answer::answer(&kv.member, request, reply),
+            Ok(request) if request.serializable => kv.answer_range(request, metadata, reply),
             Ok(_) if kv.member.consensus.is_learner() => {
                 reply.refuse(&Refusal::LearnerUnsupported.into());
             }
-            Ok(request) => kv.when_current(metadata, reply, move |kv, reply| {
-                range_answer::answer(&kv.member, request, reply);
+            Ok(request) => kv.when_current(metadata, reply, move |kv, metadata, reply| {
+                kv.answer_range(request, metadata, reply);
             }),
             Err(status) => reply.refuse(&status),
         });
@@ -66,14 +67,16 @@ impl Kv {
         let kv = self.clone();
         call.unary(
             move |message, metadata, reply| match kv.read_txn(&message) {
-                Ok(request) if txn::is_serializable(&request) => kv.answer_txn(&request, reply),
+                Ok(request) if txn::is_serializable(&request) => {
+                    kv.answer_txn(request, metadata, reply);
+                }
                 Ok(request) if txn::is_read_only(&request) => {
-                    kv.when_current(metadata, reply, move |kv, reply| {
-                        kv.answer_txn(&request, reply);
+                    kv.when_current(metadata, reply, move |kv, metadata, reply| {
+                        kv.answer_txn(request, metadata, reply);
                     })
                 }
                 Ok(_) => match kv.member.record(RecordKind::Txn, message) {
-                    Ok(record) => kv.proposals.submit(record, reply, metadata.timeout),
+                    Ok(record) => kv.submit(record, metadata, reply),
                     Err(refusal) => reply.refuse(&refusal.into()),
                 },
                 Err(status) => reply.refuse(&status),
@@ -83,9 +86,9 @@ impl Kv {
 
     pub(super) fn compact(&self, call: Call) {
         let member = self.member.clone();
-        call.unary(move |message, _, reply| {
+        call.unary(move |message, metadata, reply| {
             tokio::task::spawn_local(async move {
-                match compact(&member, message).await {
+                match compact(&member, message, &metadata).await {
                     Ok(answer) => reply.answer(answer),
                     Err(status) => reply.refuse(&status),
                 }
@@ -101,9 +104,24 @@ impl Kv {
     ) {
         let kv = self.clone();
         call.unary(move |message, metadata, reply| match admit(&kv, message) {
-            Ok(record) => kv.proposals.submit(record, reply, metadata.timeout),
+            Ok(record) => kv.submit(record, metadata, reply),
             Err(status) => reply.refuse(&status),
         });
+    }
+
+    /// Proposes a record for whoever calls; whether that is permitted is seen when it is applied.
+    fn submit(&self, mut record: Record, metadata: Metadata, reply: Reply) {
+        let timeout = metadata.timeout;
+        identify(
+            self,
+            &self.member,
+            metadata,
+            reply,
+            move |kv, caller, reply| {
+                caller.sign(&mut record);
+                kv.proposals.submit(record, reply, timeout);
+            },
+        );
     }
 
     /// Calls `then` when what is applied here is current: at once, where that is known.
@@ -111,16 +129,16 @@ impl Kv {
         &self,
         metadata: Metadata,
         reply: Reply,
-        then: impl FnOnce(&Self, Reply) + 'static,
+        then: impl FnOnce(&Self, Metadata, Reply) + 'static,
     ) {
         match self.member.consensus.try_read_barrier() {
-            Some(Ok(())) => then(self, reply),
+            Some(Ok(())) => then(self, metadata, reply),
             Some(Err(refusal)) => reply.refuse(&refusal.into()),
             None => {
                 let kv = self.clone();
                 tokio::task::spawn_local(async move {
                     match read_barrier(&kv.member, &metadata).await {
-                        Ok(()) => then(&kv, reply),
+                        Ok(()) => then(&kv, metadata, reply),
                         Err(status) => reply.refuse(&status),
                     }
                 });
@@ -135,14 +153,32 @@ impl Kv {
         Ok(request)
     }
 
-    fn answer_txn(&self, request: &TxnRequest, reply: Reply) {
-        match txn::read(&self.member.reader.store().view(), request) {
-            Ok(mut response) => {
-                self.member.headers.complete(&mut response.header);
-                reply.answer(framed(&response));
-            }
-            Err(refusal) => reply.refuse(&refusal.into()),
-        }
+    fn answer_range(&self, request: RangeRequest, metadata: Metadata, reply: Reply) {
+        identify(
+            self,
+            &self.member,
+            metadata,
+            reply,
+            move |kv, caller, reply| {
+                range_answer::answer(&kv.member, request, caller, reply);
+            },
+        );
+    }
+
+    fn answer_txn(&self, request: TxnRequest, metadata: Metadata, reply: Reply) {
+        identify(
+            self,
+            &self.member,
+            metadata,
+            reply,
+            move |kv, caller, reply| match read_for(&kv.member, &request, &caller) {
+                Ok(mut response) => {
+                    kv.member.headers.complete(&mut response.header);
+                    reply.answer(framed(&response));
+                }
+                Err(refusal) => reply.refuse(&refusal.into()),
+            },
+        );
     }
 }
 
@@ -163,9 +199,30 @@ pub(super) fn read_range(message: Bytes) -> Result<RangeRequest, GrpcStatus> {
     Ok(request)
 }
 
-async fn compact(member: &Member, message: Bytes) -> Result<Bytes, GrpcStatus> {
+/// What a transaction reads that only reads.
+fn read_for(
+    member: &Member,
+    request: &TxnRequest,
+    caller: &Caller,
+) -> Result<TxnResponse, Refusal> {
+    let reader = &member.reader;
+    caller.permit(reader, |_, caller| reader.permit_txn(caller, request))?;
+    let response = txn::read(&reader.store().view(), request)?;
+    caller.still_permitted(reader)?;
+    Ok(response)
+}
+
+async fn compact(
+    member: &Member,
+    message: Bytes,
+    metadata: &Metadata,
+) -> Result<Bytes, GrpcStatus> {
     let request: CompactionRequest = decode(&message)?;
-    match member.propose(RecordKind::Compaction, message).await? {
+    let caller = member.require_root(metadata).await?;
+    match member
+        .propose_for(&caller, RecordKind::Compaction, message)
+        .await?
+    {
         Answer::Compaction(mut response) => {
             if request.physical {
                 member

@@ -14,17 +14,18 @@ use keystead_proto::etcdserverpb::{
     LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use keystead_proto::internal::{Record, RecordKind};
-use keystead_state::{Refusal, check};
+use keystead_state::{Auth, Refusal, check};
 use prost::Message;
 
 use super::streams::Streams;
-use super::{decode, decode_in_stream};
+use super::{decode, decode_in_stream, identify};
+use crate::auth::Caller;
 use crate::error::GrpcStatus;
 use crate::leader_request;
 use crate::lease::{Lessor, Renewal, Renewals};
 use crate::member::Member;
-use crate::net::Call;
 use crate::net::grpc::{Incoming, Metadata, Outgoing, framed};
+use crate::net::{Call, Reply};
 use crate::proposals::Proposals;
 
 /// What a lease adds to the store, as etcd's quota counts it.
@@ -81,9 +82,9 @@ impl Lease {
 
     pub(super) fn time_to_live(&self, call: Call) {
         let lease = self.clone();
-        call.unary(move |message, _, reply| {
+        call.unary(move |message, metadata, reply| {
             tokio::task::spawn_local(async move {
-                match lease.find_time_to_live(&message).await {
+                match lease.find_time_to_live(&message, &metadata).await {
                     Ok(response) => reply.answer(framed(&response)),
                     Err(status) => reply.refuse(&status),
                 }
@@ -93,15 +94,12 @@ impl Lease {
 
     pub(super) fn leases(&self, call: Call) {
         let lease = self.clone();
-        call.unary(move |_, _, reply| {
-            let leases = lease
-                .lessor
-                .by_expiry()
-                .into_iter()
-                .map(|id| LeaseStatus { id })
-                .collect();
-            let header = Some(lease.member.header());
-            reply.answer(framed(&LeaseLeasesResponse { header, leases }));
+        call.unary(move |_, metadata, reply| {
+            let list = |lease: &Self, caller: Caller, reply: Reply| match lease.list(&caller) {
+                Ok(response) => reply.answer(framed(&response)),
+                Err(refusal) => reply.refuse(&refusal.into()),
+            };
+            identify(&lease, &lease.member, metadata, reply, list);
         });
     }
 
@@ -112,7 +110,21 @@ impl Lease {
         }
     }
 
-    /// Proposes what `admit` makes of the request.
+    /// Every lease; who may not read a key that is attached to one of them gets none.
+    fn list(&self, caller: &Caller) -> Result<LeaseLeasesResponse, Refusal> {
+        let (reader, leases) = (&self.member.reader, self.lessor.by_expiry());
+        caller.permit(reader, |auth, caller| {
+            auth.permit_user(caller)?;
+            let permitted = |id: &i64| reader.permit_lease_read(caller, *id);
+            leases.iter().try_for_each(permitted)
+        })?;
+        Ok(LeaseLeasesResponse {
+            header: Some(self.member.header()),
+            leases: leases.into_iter().map(|id| LeaseStatus { id }).collect(),
+        })
+    }
+
+    /// Proposes what `admit` makes of the request, for any user.
     fn write(
         &self,
         call: Call,
@@ -121,8 +133,25 @@ impl Lease {
         let lease = self.clone();
         call.unary(
             move |message, metadata, reply| match admit(&lease, message) {
-                Ok(record) => lease.proposals.submit(record, reply, metadata.timeout),
+                Ok(record) => lease.submit(record, metadata, reply),
                 Err(status) => reply.refuse(&status),
+            },
+        );
+    }
+
+    fn submit(&self, mut record: Record, metadata: Metadata, reply: Reply) {
+        let timeout = metadata.timeout;
+        identify(
+            self,
+            &self.member,
+            metadata,
+            reply,
+            move |lease, caller, reply| {
+                if let Err(refusal) = caller.permit(&lease.member.reader, Auth::permit_user) {
+                    return reply.refuse(&refusal.into());
+                }
+                caller.sign(&mut record);
+                lease.proposals.submit(record, reply, timeout);
             },
         );
     }
@@ -130,8 +159,10 @@ impl Lease {
     async fn find_time_to_live(
         &self,
         message: &Bytes,
+        metadata: &Metadata,
     ) -> Result<LeaseTimeToLiveResponse, GrpcStatus> {
         let LeaseTimeToLiveRequest { id, keys } = decode(message)?;
+        let caller = self.member.require_user(metadata).await?;
         let found = if self.lessor.is_leading() {
             self.lessor.remaining(id)
         } else {
@@ -143,6 +174,10 @@ impl Lease {
             }
             asked
         };
+        if keys {
+            let reader = &self.member.reader;
+            caller.permit(reader, |_, caller| reader.permit_lease_read(caller, id))?;
+        }
         let keys = keys && found.is_some();
         Ok(LeaseTimeToLiveResponse {
             header: Some(self.member.header()),
@@ -159,7 +194,7 @@ impl Lease {
 
     async fn serve(self, metadata: Metadata, mut incoming: Incoming, mut outgoing: Outgoing) {
         let status = tokio::select! {
-            status = self.renew_until_end(&mut incoming, &mut outgoing) => status,
+            status = self.renew_until_end(&metadata, &mut incoming, &mut outgoing) => status,
             status = self.streams.ended(&metadata) => status,
         };
         outgoing.finish(status);
@@ -167,11 +202,12 @@ impl Lease {
 
     async fn renew_until_end(
         &self,
+        metadata: &Metadata,
         incoming: &mut Incoming,
         outgoing: &mut Outgoing,
     ) -> GrpcStatus {
         loop {
-            let more = match self.renew_arrived(incoming, outgoing).await {
+            let more = match self.renew_arrived(metadata, incoming, outgoing).await {
                 Ok(more) => more,
                 Err(status) => return status,
             };
@@ -188,6 +224,7 @@ impl Lease {
     /// answers share a frame. False when the client has sent its last.
     async fn renew_arrived(
         &self,
+        metadata: &Metadata,
         incoming: &mut Incoming,
         outgoing: &mut Outgoing,
     ) -> Result<bool, GrpcStatus> {
@@ -196,7 +233,7 @@ impl Lease {
             let Some(message) = next else {
                 return Ok(false);
             };
-            outgoing.push_message(&self.renew(&message).await?);
+            outgoing.push_message(&self.renew(metadata, &message).await?);
             if unsent == UNSENT_RENEWALS {
                 break;
             }
@@ -208,11 +245,20 @@ impl Lease {
         Ok(true)
     }
 
-    async fn renew(&self, message: &Bytes) -> Result<LeaseKeepAliveResponse, GrpcStatus> {
+    async fn renew(
+        &self,
+        metadata: &Metadata,
+        message: &Bytes,
+    ) -> Result<LeaseKeepAliveResponse, GrpcStatus> {
         let LeaseKeepAliveRequest { id } = decode_in_stream(message)?;
         // As in etcd the header is older than the renewal: a revision that a client could take for that of
         // an alive lease must not be one at which it was revoked.
         let header = Some(self.member.header());
+        let (caller, reader) = (
+            self.member.require_user(metadata).await?,
+            &self.member.reader,
+        );
+        caller.permit(reader, |_, caller| reader.permit_lease_write(caller, id))?;
         let ttl = match self.renewals.renew(id).await? {
             Renewal::Alive { ttl_secs } => ttl_secs,
             _ => 0,

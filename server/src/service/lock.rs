@@ -11,10 +11,12 @@ use keystead_state::{Reply as Answer, check};
 use prost::Message;
 
 use super::contenders::{Contender, Contenders, session_error};
+use super::on_behalf::OnBehalf;
 use super::patience::{Patience, answer_unary};
 use crate::error::GrpcStatus;
 use crate::member::Member;
 use crate::net::Call;
+use crate::net::grpc::Metadata;
 use crate::watch::Changes;
 
 /// The service of one shard.
@@ -31,22 +33,27 @@ impl Lock {
 
     pub(super) fn lock(&self, call: Call) {
         let lock = self.clone();
-        answer_unary(call, async move |request, patience| {
-            lock.acquire(request, patience).await
+        answer_unary(call, async move |request, metadata, patience| {
+            lock.acquire(request, metadata, patience).await
         });
     }
 
     pub(super) fn unlock(&self, call: Call) {
-        let lock = self.clone();
-        answer_unary(call, async move |request, _| lock.release(request).await);
+        let member = self.member.clone();
+        answer_unary(call, async move |request, metadata, _| {
+            release(&OnBehalf { member, metadata }, request).await
+        });
     }
 
     async fn acquire(
         &self,
         request: LockRequest,
+        metadata: Metadata,
         patience: &mut Patience,
     ) -> Result<LockResponse, GrpcStatus> {
-        let contenders = Contenders::new(self.member.clone(), self.changes.clone(), &request.name);
+        let member = self.member.clone();
+        let client = OnBehalf { member, metadata };
+        let contenders = Contenders::new(client, self.changes.clone(), &request.name);
         let own = contenders.enter(request.lease, Bytes::new()).await?;
         let held = patience.wait(hold(&contenders, &own)).await;
         if held.is_err() {
@@ -55,26 +62,25 @@ impl Lock {
         }
         held
     }
+}
 
-    async fn release(&self, request: UnlockRequest) -> Result<UnlockResponse, GrpcStatus> {
-        let request = DeleteRangeRequest {
-            key: request.key,
-            ..DeleteRangeRequest::default()
-        };
-        check::delete_range(&request)?;
-        match self
-            .member
-            .propose(RecordKind::DeleteRange, request.encode_to_vec().into())
-            .await?
-        {
-            Answer::DeleteRange(mut response) => {
-                self.member.headers.complete(&mut response.header);
-                Ok(UnlockResponse {
-                    header: response.header,
-                })
-            }
-            other => Err(GrpcStatus::mismatched(&other)),
+async fn release(client: &OnBehalf, request: UnlockRequest) -> Result<UnlockResponse, GrpcStatus> {
+    let request = DeleteRangeRequest {
+        key: request.key,
+        ..DeleteRangeRequest::default()
+    };
+    check::delete_range(&request)?;
+    match client
+        .propose(RecordKind::DeleteRange, request.encode_to_vec().into())
+        .await?
+    {
+        Answer::DeleteRange(mut response) => {
+            client.member.headers.complete(&mut response.header);
+            Ok(UnlockResponse {
+                header: response.header,
+            })
         }
+        other => Err(GrpcStatus::mismatched(&other)),
     }
 }
 

@@ -21,7 +21,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use super::metadata_of;
 use crate::aside::spawn_aside;
+use crate::auth::Caller;
 use crate::error::GrpcStatus;
 use crate::member::Member;
 use crate::snapshot;
@@ -40,6 +42,13 @@ pub(super) struct Maintenance {
 impl Maintenance {
     pub(super) fn new(member: Arc<Member>) -> Self {
         Self { member }
+    }
+
+    async fn require_root<T>(&self, request: &Request<T>) -> Result<Caller, GrpcStatus>
+    where
+        T: Sync,
+    {
+        Ok(self.member.require_root(&metadata_of(request)).await?)
     }
 
     fn revision(&self) -> i64 {
@@ -75,10 +84,14 @@ impl Maintenance {
         })
     }
 
-    async fn change_alarm(&self, request: &AlarmRequest) -> Result<AlarmResponse, GrpcStatus> {
+    async fn change_alarm(
+        &self,
+        caller: &Caller,
+        request: &AlarmRequest,
+    ) -> Result<AlarmResponse, GrpcStatus> {
         match self
             .member
-            .propose(RecordKind::Alarm, request.encode_to_vec().into())
+            .propose_for(caller, RecordKind::Alarm, request.encode_to_vec().into())
             .await?
         {
             Answer::Alarm(mut response) => {
@@ -107,7 +120,12 @@ impl Maintenance {
 
 #[tonic::async_trait]
 impl MaintenanceService for Maintenance {
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let caller = self.member.require_user(&metadata_of(&request)).await;
+        caller.map_err(GrpcStatus::from)?;
         let (sizes, raft) = (
             self.member.reader.store().sizes(),
             self.member.consensus.status(),
@@ -133,10 +151,19 @@ impl MaintenanceService for Maintenance {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
+        let metadata = metadata_of(&request);
         let request = request.get_ref();
         let response = match request.action() {
-            AlarmAction::Get => self.alarms(request.alarm).await?,
-            AlarmAction::Activate | AlarmAction::Deactivate => self.change_alarm(request).await?,
+            AlarmAction::Get => {
+                let caller = self.member.require_user(&metadata).await;
+                caller.map_err(GrpcStatus::from)?;
+                self.alarms(request.alarm).await?
+            }
+            AlarmAction::Activate | AlarmAction::Deactivate => {
+                let caller = self.member.require_root(&metadata).await;
+                let caller = caller.map_err(GrpcStatus::from)?;
+                self.change_alarm(&caller, request).await?
+            }
         };
         Ok(Response::new(response))
     }
@@ -144,14 +171,16 @@ impl MaintenanceService for Maintenance {
     /// As in etcd the answer has no header.
     async fn defragment(
         &self,
-        _: Request<DefragmentRequest>,
+        request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
+        self.require_root(&request).await?;
         let done = self.member.consensus.defragment().await;
         done.map_err(failed)?;
         Ok(Response::new(DefragmentResponse::default()))
     }
 
-    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        self.require_root(&request).await?;
         let hash = self.read_store(Store::hash).await?;
         Ok(Response::new(HashResponse {
             header: Some(self.member.headers.at(self.revision())),
@@ -163,6 +192,7 @@ impl MaintenanceService for Maintenance {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
+        self.require_root(&request).await?;
         let revision = request.get_ref().revision;
         let hashed = self
             .read_store(move |store| store.hash_kv(revision))
@@ -179,8 +209,9 @@ impl MaintenanceService for Maintenance {
 
     async fn snapshot(
         &self,
-        _: Request<SnapshotRequest>,
+        request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.require_root(&request).await?;
         let consensus = &self.member.consensus;
         consensus.flush().await.map_err(failed)?;
         let (store, term) = (self.member.reader.store().clone(), consensus.status().term);
@@ -207,6 +238,7 @@ impl MaintenanceService for Maintenance {
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.require_root(&request).await?;
         let consensus = &self.member.consensus;
         let moved = consensus.move_leader(request.get_ref().target_id).await;
         moved.map_err(GrpcStatus::from)?;
@@ -215,8 +247,9 @@ impl MaintenanceService for Maintenance {
 
     async fn downgrade(
         &self,
-        _: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
+        self.require_root(&request).await?;
         Err(GrpcStatus::not_served("Downgrade").into())
     }
 }

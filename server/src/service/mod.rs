@@ -1,6 +1,7 @@
 //! The services of one shard, and the way from a path to a method. One file a service.
 //! Handlers only translate: what a request means is the replicated state's business.
 
+mod auth;
 mod cluster;
 mod contenders;
 mod election;
@@ -9,6 +10,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod on_behalf;
 mod patience;
 mod range_answer;
 mod range_stream;
@@ -23,19 +25,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keystead_mvcc::Store;
+use keystead_proto::etcdserverpb::auth_server::AuthServer;
 use keystead_proto::etcdserverpb::cluster_server::ClusterServer;
 use keystead_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keystead_proto::health::health_server::HealthServer;
 use keystead_state::Refusal;
 use prost::Message;
 
+use crate::auth::Caller;
 use crate::error::{Code, GrpcStatus};
 use crate::lease::Lessor;
 use crate::member::Member;
-use crate::net::{Call, Handler};
+use crate::net::grpc::Metadata;
+use crate::net::{Call, Handler, Reply};
 use crate::proposals::Proposals;
 use crate::watch::{Hub, Inbox, Limits};
 
+use auth::Auth;
 use cluster::Cluster;
 use election::Election;
 use health::Health;
@@ -139,6 +145,7 @@ pub struct Services {
     lease: Lease,
     lock: Lock,
     election: Election,
+    auth: AuthServer<Auth>,
     cluster: ClusterServer<Cluster>,
     maintenance: MaintenanceServer<Maintenance>,
     health: HealthServer<Health>,
@@ -157,6 +164,7 @@ impl Services {
             lease: Lease::new(member.clone(), lessor.clone(), proposals, streams.clone()),
             lock: Lock::new(member.clone(), changes.clone()),
             election: Election::new(member.clone(), changes, streams),
+            auth: AuthServer::new(Auth::new(member.clone())),
             cluster: ClusterServer::new(Cluster::new(member.clone())),
             maintenance: MaintenanceServer::new(Maintenance::new(member.clone())),
             health: HealthServer::new(Health),
@@ -192,6 +200,7 @@ impl Services {
     /// The calls that tonic's generated services take.
     fn route_by_service(&self, call: Call) {
         match find(call.path()) {
+            Ok("etcdserverpb.Auth") => call.serve_with(self.auth.clone()),
             Ok("etcdserverpb.Cluster") => call.serve_with(self.cluster.clone()),
             Ok("etcdserverpb.Maintenance") => call.serve_with(self.maintenance.clone()),
             Ok("grpc.health.v1.Health") => call.serve_with(self.health.clone()),
@@ -231,6 +240,35 @@ fn start_hub(member: &Arc<Member>, inbox: Arc<Inbox>) -> Rc<Hub<Store>> {
     let running = hub.clone();
     tokio::task::spawn_local(async move { running.run().await });
     hub
+}
+
+/// Passes a call of a service on with who makes it: at once, where that is known. A call with a token that is none is refused here.
+fn identify<S: Clone + 'static>(
+    service: &S,
+    member: &Arc<Member>,
+    metadata: Metadata,
+    reply: Reply,
+    then: impl FnOnce(&S, Caller, Reply) + 'static,
+) {
+    match member.caller_now(&metadata) {
+        Some(Ok(caller)) => then(service, caller, reply),
+        Some(Err(refusal)) => reply.refuse(&refusal.into()),
+        None => {
+            let (service, member) = (service.clone(), member.clone());
+            tokio::task::spawn_local(async move {
+                match member.caller(&metadata).await {
+                    Ok(caller) => then(&service, caller, reply),
+                    Err(refusal) => reply.refuse(&refusal.into()),
+                }
+            });
+        }
+    }
+}
+
+/// What a call says beside its message, for the services that tonic generated.
+fn metadata_of<T>(request: &tonic::Request<T>) -> Metadata {
+    let metadata = request.extensions().get::<Metadata>();
+    metadata.cloned().unwrap_or_default()
 }
 
 /// The next message of a stream of them.

@@ -8,7 +8,7 @@ use prost::Message;
 use super::contenders::as_told_by_sessions;
 use super::decode;
 use crate::error::GrpcStatus;
-use crate::net::grpc::framed;
+use crate::net::grpc::{Metadata, framed};
 use crate::net::{Call, Reply};
 
 /// A client that waits for its answer, until it goes away or its deadline passes.
@@ -56,13 +56,13 @@ pub(super) fn answer_unary<Request, Response, Work>(call: Call, work: Work)
 where
     Request: Message + Default + 'static,
     Response: Message,
-    Work: AsyncFnOnce(Request, &mut Patience) -> Result<Response, GrpcStatus> + 'static,
+    Work: AsyncFnOnce(Request, Metadata, &mut Patience) -> Result<Response, GrpcStatus> + 'static,
 {
     call.unary(move |message, metadata, reply| {
         tokio::task::spawn_local(async move {
             let mut patience = Patience::new(reply, metadata.timeout);
             let answered = match decode(&message) {
-                Ok(request) => work(request, &mut patience)
+                Ok(request) => work(request, metadata, &mut patience)
                     .await
                     .map_err(as_told_by_sessions),
                 Err(status) => Err(status),

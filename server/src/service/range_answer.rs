@@ -11,6 +11,7 @@ use keystead_state::{RangeAnswer, Refusal, range};
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use crate::auth::Caller;
 use crate::member::Member;
 use crate::net::Reply;
 use crate::net::grpc::{PREFIX_BYTES, put_prefix};
@@ -24,14 +25,20 @@ const KVS: u8 = 0x12;
 const MORE: u8 = 0x18;
 const COUNT: u8 = 0x20;
 
-/// Answers a range that has been checked and may be read now.
-pub(super) fn answer(member: &Arc<Member>, request: RangeRequest, reply: Reply) {
+/// Answers a range that has been checked and may be read now, if the caller may read it.
+pub(super) fn answer(member: &Arc<Member>, request: RangeRequest, caller: Caller, reply: Reply) {
+    let permitted = caller.permit(&member.reader, |auth, caller| {
+        auth.permit_read(caller, &request.key, &request.range_end)
+    });
+    if let Err(refusal) = permitted {
+        return reply.refuse(&refusal.into());
+    }
     if !is_large(member, &request) {
-        return respond(encode(member, &request), reply);
+        return respond(encode(member, &request, &caller), reply);
     }
     let reading = tokio::task::spawn_blocking({
         let member = member.clone();
-        move || encode(&member, &request)
+        move || encode(&member, &request, &caller)
     });
     tokio::task::spawn_local(async move {
         // The runtime drops blocking work only when it stops.
@@ -57,8 +64,9 @@ fn respond(encoded: Result<Bytes, Refusal>, reply: Reply) {
     }
 }
 
-fn encode(member: &Member, request: &RangeRequest) -> Result<Bytes, Refusal> {
+fn encode(member: &Member, request: &RangeRequest, caller: &Caller) -> Result<Bytes, Refusal> {
     let answer = range::range(member.reader.store(), request)?;
+    caller.still_permitted(&member.reader)?;
     let header = member.headers.at(answer.current);
     let length = body_bytes(Some(&header), &answer);
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);

@@ -46,9 +46,14 @@ async fn stream(
     if !request.serializable {
         read_barrier(member, metadata).await?;
     }
+    let caller = member.caller(metadata).await?;
+    caller.permit(&member.reader, |auth, caller| {
+        auth.permit_read(caller, &request.key, &request.range_end)
+    })?;
     let mut chunks = Chunks::new(request, member.config.max_request_bytes);
     while !chunks.done {
         let message = chunks.next(member)?;
+        caller.still_permitted(&member.reader)?;
         outgoing.try_send_framed(message);
         outgoing
             .ready()

@@ -13,6 +13,7 @@ use keystead_mvcc::Store;
 use keystead_proto::etcdserverpb::watch_create_request::FilterType;
 use keystead_proto::etcdserverpb::watch_request::RequestUnion;
 use keystead_proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
+use keystead_state::Refusal;
 use prost::Message;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -54,6 +55,8 @@ impl Watch {
 
     async fn serve(self, metadata: Metadata, incoming: Incoming, outgoing: Outgoing) {
         let mut session = Session {
+            member: self.member.clone(),
+            metadata: metadata.clone(),
             stream: self.hub.open(),
             incoming,
             outgoing,
@@ -71,6 +74,9 @@ impl Watch {
 
 /// One client's call.
 struct Session {
+    member: Arc<Member>,
+    /// Has the token, which is looked at for each watcher.
+    metadata: Metadata,
     stream: Stream<Store>,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -146,11 +152,27 @@ impl Session {
         self.progress.poll_tick(cx).map(|_| Step::Tick)
     }
 
+    /// Whether the client may watch what it asks for. A watch from before all history is refused for that first.
+    async fn permit(&self, request: &WatchCreateRequest) -> Result<(), Refusal> {
+        if request.start_revision < 0 {
+            return Ok(());
+        }
+        let caller = self.member.caller(&self.metadata).await?;
+        let key: &[u8] = match &request.key[..] {
+            b"" => b"\0",
+            key => key,
+        };
+        caller.permit(&self.member.reader, |auth, caller| {
+            auth.permit_read(caller, key, &request.range_end)
+        })
+    }
+
     async fn take_request(&self, message: &Bytes) -> Result<(), GrpcStatus> {
         match decode_in_stream::<WatchRequest>(message)?.request_union {
-            Some(RequestUnion::CreateRequest(request)) => {
-                self.stream.create(&create(&request)).await
-            }
+            Some(RequestUnion::CreateRequest(request)) => match self.permit(&request).await {
+                Ok(()) => self.stream.create(&create(&request)).await,
+                Err(refusal) => self.stream.refuse(reason(&refusal)).await,
+            },
             Some(RequestUnion::CancelRequest(request)) => {
                 self.stream.cancel(request.watch_id).await
             }
@@ -158,6 +180,22 @@ impl Session {
             None => {}
         }
         Ok(())
+    }
+}
+
+/// Why a watcher may not be: the whole text of the status that another call would have got.
+fn reason(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::InvalidAuthToken => {
+            "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+        }
+        Refusal::OldAuthRevision => {
+            "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old"
+        }
+        Refusal::UserNameEmpty => {
+            "rpc error: code = InvalidArgument desc = etcdserver: user name is empty"
+        }
+        _ => "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
     }
 }
 

@@ -58,15 +58,22 @@ impl From<EmptyRange> for Refusal {
 impl<H: History> Core<H> {
     /// Creates a watcher and says so, or says why not.
     pub(super) fn create(&mut self, stream: u32, create: &Create<'_>) {
-        let (watch_id, reason) = match self.try_create(stream, create) {
-            Ok(id) => (id, ""),
-            Err(refusal) => (NO_WATCHER, refusal.text()),
-        };
-        let canceled = !reason.is_empty();
+        match self.try_create(stream, create) {
+            Ok(id) => self.say_created(stream, id, ""),
+            Err(refusal) => self.refuse(stream, refusal.text()),
+        }
+    }
+
+    /// Says that a watcher was not created, and why.
+    pub(super) fn refuse(&mut self, stream: u32, reason: &'static str) {
+        self.say_created(stream, NO_WATCHER, reason);
+    }
+
+    fn say_created(&mut self, stream: u32, watch_id: i64, reason: &'static str) {
         let head = Head {
             watch_id,
             created: true,
-            canceled,
+            canceled: !reason.is_empty(),
             cancel_reason: reason,
             ..Head::default()
         };

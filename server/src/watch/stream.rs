@@ -26,6 +26,12 @@ impl<H: History> Stream<H> {
         self.hub.core.borrow_mut().create(self.slot, create);
     }
 
+    /// Answers the creation of a watcher that is not to be.
+    pub async fn refuse(&self, reason: &'static str) {
+        self.hub.settle().await;
+        self.hub.core.borrow_mut().refuse(self.slot, reason);
+    }
+
     /// Cancels a watcher; an unknown id is not answered.
     pub async fn cancel(&self, id: i64) {
         self.hub.settle().await;
