@@ -45,7 +45,12 @@ const SERVERS: [Kind; 2] = [Kind::Keystead, Kind::Etcd];
 
 /// Runs a test on a fresh server of each kind, at the same time. Says so where there is no etcd.
 async fn on_each(test: impl AsyncFn(&mut Server)) {
-    let run = async |kind| match Server::start(kind, &[], &[]).await {
+    on_each_with(&[], test).await;
+}
+
+/// The same with more arguments for the servers.
+async fn on_each_with(arguments: &[&str], test: impl AsyncFn(&mut Server)) {
+    let run = async |kind| match Server::start(kind, arguments, &[]).await {
         Some(mut server) => test(&mut server).await,
         None => println!("skipped on {kind:?}: there is none"),
     };

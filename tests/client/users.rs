@@ -1,12 +1,11 @@
-//! Users, roles and what they permit, administered by the client. A server without authentication says so and is passed over, which real etcd
-//! may not be.
+//! Users, roles and what they permit, administered by the client.
 
 use keystead_client::{
     Access, Client, ConnectOptions, Credentials, KeyRange, Kind, Outcome, Permission,
 };
-use keystead_tests::{Kind as Program, Server};
+use keystead_tests::Server;
 
-use super::{client, on_each};
+use super::{client, on_each_with};
 
 /// A client of `user`.
 fn as_user(server: &Server, user: &str, password: &str) -> Client {
@@ -21,17 +20,9 @@ fn may(access: Access, keys: KeyRange) -> Permission {
     Permission { access, keys }
 }
 
-/// Runs a test on the servers that have authentication.
+/// Runs a test on servers that hash passwords cheaply.
 async fn with_users(test: impl AsyncFn(&mut Server)) {
-    on_each(async |server| match client(server).users().await {
-        Ok(_) => test(server).await,
-        Err(error) => {
-            assert_eq!(error.kind, Kind::Unimplemented, "{error}");
-            assert_eq!(server.kind(), Program::Keystead, "{error}");
-            println!("skipped on {:?}: {error}", server.kind());
-        }
-    })
-    .await;
+    on_each_with(&["--bcrypt-cost", "4"], test).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The same steps on real etcd and on Keystead, with equal answers, codes and texts. One file a service, and `programs`
 //! for what nobody thought of.
 
+mod auth;
 mod cluster;
 mod compaction;
 mod election;

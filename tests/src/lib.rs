@@ -13,11 +13,11 @@ mod unary;
 mod watch;
 
 pub use cluster::Cluster;
-pub use keep_alive::keep_alive;
+pub use keep_alive::{keep_alive, keep_alive_as};
 pub use network::{Link, Network};
 pub use random::Random;
 pub use server::{Kind, Server, oracle};
-pub use session::{Session, on_both};
+pub use session::{Session, on_both, on_both_with};
 pub use sights::Sights;
 pub use unary::Unary;
 pub use watch::WatchStream;

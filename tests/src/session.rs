@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::server::Server;
+use crate::server::{Kind, Server};
 use crate::unary::Unary;
 use crate::watch::WatchStream;
 
@@ -19,6 +19,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(30);
 pub struct Session {
     server: Server,
     channel: Channel,
+    /// Whose calls they are.
+    token: Option<String>,
     transcript: Vec<String>,
 }
 
@@ -29,6 +31,7 @@ impl Session {
         Session {
             server,
             channel,
+            token: None,
             transcript: Vec::new(),
         }
     }
@@ -43,10 +46,21 @@ impl Session {
         self.channel.clone()
     }
 
+    /// Calls with this token from now on, or without one.
+    pub fn set_token(&mut self, token: Option<String>) {
+        self.token = token;
+    }
+
+    /// The token of its calls.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// Calls an RPC and writes down the answer, or the code and text of the refusal.
     pub async fn call<R: Unary>(&mut self, request: R) -> Result<R::Answer, Status> {
         let asked = brief(&request);
-        let answer = within(&asked, request.send(self.channel())).await;
+        let answer = request.send_as(self.channel(), self.token.as_deref());
+        let answer = within(&asked, answer).await;
         match answer {
             Ok(mut answer) => {
                 R::blur(&mut answer);
@@ -62,7 +76,7 @@ impl Session {
 
     /// Opens a watch stream.
     pub fn watch(&self) -> WatchStream {
-        WatchStream::open(self.channel())
+        WatchStream::open_as(self.channel(), self.token())
     }
 
     /// Writes a line of the script's own.
@@ -109,11 +123,20 @@ pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> T {
 /// # Panics
 /// At the first difference, with the lines before it. Without an etcd it says that it was skipped.
 pub async fn on_both(script: impl AsyncFn(&mut Session)) {
-    let Some(etcd) = Server::etcd().await else {
+    on_both_with(&[], script).await;
+}
+
+/// The same with more arguments for both servers.
+///
+/// # Panics
+/// As [`on_both`].
+pub async fn on_both_with(arguments: &[&str], script: impl AsyncFn(&mut Session)) {
+    let Some(etcd) = Server::start(Kind::Etcd, arguments, &[]).await else {
         println!("skipped: there is no etcd to compare with");
         return;
     };
-    let keystead = Server::keystead().await;
+    let keystead = Server::start(Kind::Keystead, arguments, &[]).await;
+    let keystead = keystead.expect("only etcd may be missing");
     let (expected, actual) = tokio::join!(transcript(etcd, &script), transcript(keystead, &script));
     compare(&expected, &actual);
 }

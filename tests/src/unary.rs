@@ -1,6 +1,7 @@
 //! Every unary RPC as a request that knows its service, its answer, and what of the answer differs between any two
 //! servers and so is blurred before a comparison.
 
+use keystead_proto::etcdserverpb::auth_client::AuthClient;
 use keystead_proto::etcdserverpb::cluster_client::ClusterClient;
 use keystead_proto::etcdserverpb::kv_client::KvClient;
 use keystead_proto::etcdserverpb::lease_client::LeaseClient;
@@ -12,8 +13,8 @@ use keystead_proto::v3electionpb::election_client::ElectionClient;
 use keystead_proto::v3electionpb::*;
 use keystead_proto::v3lockpb::lock_client::LockClient;
 use keystead_proto::v3lockpb::*;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 /// Answers may be larger than tonic's default of 4 MB; etcd sets no limit.
 const ANSWER_BYTES: usize = usize::MAX;
@@ -23,8 +24,15 @@ const ANSWER_BYTES: usize = usize::MAX;
 pub trait Unary: std::fmt::Debug {
     /// What the server answers.
     type Answer: std::fmt::Debug;
+    /// Calls the RPC with a token, where there is one.
+    async fn send_as(self, channel: Channel, token: Option<&str>) -> Result<Self::Answer, Status>;
     /// Calls the RPC.
-    async fn send(self, channel: Channel) -> Result<Self::Answer, Status>;
+    async fn send(self, channel: Channel) -> Result<Self::Answer, Status>
+    where
+        Self: Sized,
+    {
+        self.send_as(channel, None).await
+    }
     /// Replaces what no two servers share, keeping whether it was there.
     fn blur(answer: &mut Self::Answer);
 }
@@ -33,9 +41,9 @@ macro_rules! unary {
     ($($request:ty => $client:ident.$method:ident -> $answer:ty { $blur:expr })*) => {$(
         impl Unary for $request {
             type Answer = $answer;
-            async fn send(self, channel: Channel) -> Result<$answer, Status> {
+            async fn send_as(self, channel: Channel, token: Option<&str>) -> Result<$answer, Status> {
                 let mut client = $client::new(channel).max_decoding_message_size(ANSWER_BYTES);
-                client.$method(self).await.map(tonic::Response::into_inner)
+                client.$method(with_token(self, token)).await.map(tonic::Response::into_inner)
             }
             fn blur(answer: &mut $answer) {
                 let blur: fn(&mut $answer) = $blur;
@@ -113,7 +121,47 @@ unary! {
     ProclaimRequest => ElectionClient.proclaim -> ProclaimResponse { |answer| header(&mut answer.header) }
     LeaderRequest => ElectionClient.leader -> LeaderResponse { |answer| header(&mut answer.header) }
     ResignRequest => ElectionClient.resign -> ResignResponse { |answer| header(&mut answer.header) }
+    AuthEnableRequest => AuthClient.auth_enable -> AuthEnableResponse { |answer| header(&mut answer.header) }
+    AuthDisableRequest => AuthClient.auth_disable -> AuthDisableResponse { |answer| header(&mut answer.header) }
+    AuthStatusRequest => AuthClient.auth_status -> AuthStatusResponse { |answer| header(&mut answer.header) }
+    AuthenticateRequest => AuthClient.authenticate -> AuthenticateResponse { |answer| {
+        header(&mut answer.header);
+        answer.token.truncate(0);
+    } }
+    AuthUserAddRequest => AuthClient.user_add -> AuthUserAddResponse { |answer| header(&mut answer.header) }
+    AuthUserGetRequest => AuthClient.user_get -> AuthUserGetResponse { |answer| header(&mut answer.header) }
+    AuthUserListRequest => AuthClient.user_list -> AuthUserListResponse { |answer| header(&mut answer.header) }
+    AuthUserDeleteRequest => AuthClient.user_delete -> AuthUserDeleteResponse { |answer| header(&mut answer.header) }
+    AuthUserChangePasswordRequest => AuthClient.user_change_password -> AuthUserChangePasswordResponse { |answer| {
+        header(&mut answer.header);
+    } }
+    AuthUserGrantRoleRequest => AuthClient.user_grant_role -> AuthUserGrantRoleResponse { |answer| {
+        header(&mut answer.header);
+    } }
+    AuthUserRevokeRoleRequest => AuthClient.user_revoke_role -> AuthUserRevokeRoleResponse { |answer| {
+        header(&mut answer.header);
+    } }
+    AuthRoleAddRequest => AuthClient.role_add -> AuthRoleAddResponse { |answer| header(&mut answer.header) }
+    AuthRoleGetRequest => AuthClient.role_get -> AuthRoleGetResponse { |answer| header(&mut answer.header) }
+    AuthRoleListRequest => AuthClient.role_list -> AuthRoleListResponse { |answer| header(&mut answer.header) }
+    AuthRoleDeleteRequest => AuthClient.role_delete -> AuthRoleDeleteResponse { |answer| header(&mut answer.header) }
+    AuthRoleGrantPermissionRequest => AuthClient.role_grant_permission -> AuthRoleGrantPermissionResponse { |answer| {
+        header(&mut answer.header);
+    } }
+    AuthRoleRevokePermissionRequest => AuthClient.role_revoke_permission -> AuthRoleRevokePermissionResponse { |answer| {
+        header(&mut answer.header);
+    } }
     HealthCheckRequest => HealthClient.check -> HealthCheckResponse { |_| () }
+}
+
+/// A request of whoever a token stands for.
+pub(crate) fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        let token = token.parse().expect("a token is visible ASCII");
+        request.metadata_mut().insert("token", token);
+    }
+    request
 }
 
 /// Ids and terms become 1 where they are set.

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::session::{Session, within};
-use crate::unary::header;
+use crate::unary::{header, with_token};
 
 /// A stream that may carry several watchers.
 pub struct WatchStream {
@@ -49,7 +49,13 @@ impl Answers {
 impl WatchStream {
     /// Opens a stream without watchers.
     pub fn open(channel: Channel) -> WatchStream {
+        WatchStream::open_as(channel, None)
+    }
+
+    /// The same with a token.
+    pub fn open_as(channel: Channel, token: Option<&str>) -> WatchStream {
         let (requests, outgoing) = unbounded();
+        let outgoing = with_token(outgoing, token);
         let mut client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
         let opening = tokio::spawn(async move {
             client

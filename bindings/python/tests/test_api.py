@@ -5,7 +5,7 @@ import tomllib
 
 import conftest
 import pytest
-from servers import ETCD, REPOSITORY
+from servers import REPOSITORY
 
 import keystead
 
@@ -52,7 +52,4 @@ def test_every_method_has_its_scenario_and_it_was_run(request):
             pytest.skip("only some of the tests were asked for")
         raise AssertionError(f"there is no {sorted(missing)}")
     unproven = {name for name in names if not conftest.ran.get(name)}
-    if not ETCD.exists():
-        # What Keystead does not have yet is proven there alone.
-        unproven -= {"test_users_do_what_their_roles_permit"}
     assert not unproven

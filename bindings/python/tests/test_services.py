@@ -106,8 +106,6 @@ def test_members_are_listed_and_changed(face, own_member):
 
 
 def test_users_do_what_their_roles_permit(face, own_member):
-    if own_member.kind == "keystead":
-        pytest.skip("Keystead has no users yet")
     with face.entered(face.connect(own_member.url)) as client:
         auth = client.auth
         for user in ("root", "alice"):

@@ -1,4 +1,4 @@
-"""Users and tokens, on real etcd: Keystead has no authentication yet."""
+"""Users and tokens."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 import keystead
 
 
-def test_a_role_that_changes_makes_no_call_fail(etcd: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["keystead", "etcd"])
+def test_a_role_that_changes_makes_no_call_fail(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    binary = request.getfixturevalue("etcd") if kind == "etcd" else None
     key = tmp_path / "key"
     key.write_text("a secret that only this test has")
     token = f"jwt,sign-method=HS256,ttl=10m,priv-key={key}"
-    with keystead.Server(binary=etcd, arguments=[f"--auth-token={token}"]) as server:
+    with keystead.Server(binary=binary, arguments=[f"--auth-token={token}"]) as server:
         with server.client() as setup:
             setup.auth.add_user("root", "rootpw")
             setup.auth.add_user("alice", "alicepw")
