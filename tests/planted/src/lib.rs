@@ -45,6 +45,8 @@ pub enum Bug {
     TakeAnySnapshot,
     /// What a leader decided is proposed in a later term of its own, too.
     RevokeInAnyTerm,
+    /// What a write gives back of the key as it was is given to who may not read it.
+    IgnorePrevKvRight,
     /// The end of a lease removes its keys in an order that other members do not share.
     RemoveInOwnOrder,
     /// A watch that goes on from a revision is told the one before, too.
@@ -87,7 +89,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 37] = [
+    pub const ALL: [Bug; 38] = [
         Bug::SkipFsync,
         Bug::SkipDirSync,
         Bug::ForgetVote,
@@ -106,6 +108,7 @@ impl Bug {
         Bug::FlushUnsynced,
         Bug::TakeAnySnapshot,
         Bug::RevokeInAnyTerm,
+        Bug::IgnorePrevKvRight,
         Bug::RemoveInOwnOrder,
         Bug::RepeatOnResume,
         Bug::AcknowledgeSent,
@@ -148,6 +151,7 @@ impl Bug {
             Bug::FlushUnsynced => "flush_unsynced",
             Bug::TakeAnySnapshot => "take_any_snapshot",
             Bug::RevokeInAnyTerm => "revoke_in_any_term",
+            Bug::IgnorePrevKvRight => "ignore_prev_kv_right",
             Bug::RemoveInOwnOrder => "remove_in_own_order",
             Bug::RepeatOnResume => "repeat_on_resume",
             Bug::AcknowledgeSent => "acknowledge_sent",

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::request_op::Request;
 use keystead_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
+use keystead_seeded::{Bug, planted};
 
 use super::view::{Auth, Caller};
 use crate::Refusal;
@@ -23,18 +24,12 @@ impl Gate<'_> {
     pub(crate) fn put(&self, put: &PutRequest) -> Result<(), Refusal> {
         self.write(&put.key, b"")?;
         self.lease_write(put.lease)?;
-        if put.prev_kv {
-            self.read(&put.key, b"")?;
-        }
-        Ok(())
+        self.read_prev(put.prev_kv, &put.key, b"")
     }
 
     pub(crate) fn delete_range(&self, delete: &DeleteRangeRequest) -> Result<(), Refusal> {
         self.write(&delete.key, &delete.range_end)?;
-        if delete.prev_kv {
-            self.read(&delete.key, &delete.range_end)?;
-        }
-        Ok(())
+        self.read_prev(delete.prev_kv, &delete.key, &delete.range_end)
     }
 
     /// Both branches count, whichever will be taken.
@@ -70,6 +65,14 @@ impl Gate<'_> {
 
     pub(crate) fn admin(&self) -> Result<(), Refusal> {
         self.auth.permit_admin(self.caller.user)
+    }
+
+    /// Who asks for what was there before the write must be able to read it.
+    fn read_prev(&self, asked: bool, key: &[u8], end: &[u8]) -> Result<(), Refusal> {
+        if !asked || planted(Bug::IgnorePrevKvRight) {
+            return Ok(());
+        }
+        self.read(key, end)
     }
 
     fn read(&self, key: &[u8], end: &[u8]) -> Result<(), Refusal> {
