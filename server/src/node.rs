@@ -224,7 +224,7 @@ struct Follower {
 }
 
 impl Observer for Follower {
-    fn applied(&self, applied: &Applied) {
+    fn applied(&self, _: raft::wal::EntryId, applied: &Applied) {
         self.lessor.applied(&applied.lease_changes);
         for change in &applied.auth_changes {
             self.tokens.follow(change);

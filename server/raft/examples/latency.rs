@@ -24,7 +24,7 @@ impl Observer for Nobody {
         Box::pin(std::future::ready(None))
     }
 
-    fn applied(&self, _: &Applied) {}
+    fn applied(&self, _: wal::EntryId, _: &Applied) {}
 
     fn leader_changed(&self, _: bool, _: u64) {}
 }

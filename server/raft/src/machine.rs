@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use crate::blocking::{aside, drop_aside};
 use crate::flusher;
 use crate::forwards::Forwards;
+use crate::log_storage::entry_id;
 use crate::node::members_of;
 use crate::sink::Observer;
 use crate::snapshot::{self, Snapshot, SnapshotData};
@@ -89,7 +90,9 @@ impl Machine {
         let applied = if long { aside(apply).await? } else { apply() };
         let applied = applied.map_err(io::Error::other)?;
         // Who waits for the entry finds all that it brought: tokens and leases, too.
-        self.told.observer.applied(&applied);
+        self.told
+            .observer
+            .applied(entry_id(&entry.log_id), &applied);
         self.told.standing.set_applied(&entry.log_id);
         self.tell_flusher(&applied);
         let Applied {

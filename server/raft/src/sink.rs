@@ -7,6 +7,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use keystead_state::{Applied, Outcome, Reader};
 
+use crate::wal::EntryId;
+
 /// Takes the outcomes of proposals.
 pub trait ReplySink: Send + Sync {
     /// Hands over the outcomes of what was proposed, each under the token that it was proposed with. Each proposal
@@ -22,8 +24,9 @@ pub type Answering = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
 /// Follows the member's state. Called on the core thread, in the order in which things happen, save where it says
 /// otherwise.
 pub trait Observer: Send + Sync {
-    /// A log entry was applied. Readers see it already; its proposers are told after this returns.
-    fn applied(&self, applied: &Applied);
+    /// A log entry was applied. Readers see it already; its proposers, and whoever waits until it is applied, are told after
+    /// this returns.
+    fn applied(&self, entry: EntryId, applied: &Applied);
 
     /// The state was replaced by another member's, which is ahead of it: what lies between was not applied here one by
     /// one. Readers see it already.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keystead_raft::simulation::{Inside, Surroundings};
+use keystead_raft::wal::EntryId;
 use keystead_raft::{Answering, Consensus, Observer};
 use keystead_server::lease::{self, Lessor, Renewals, Revocations};
 use keystead_state::{Applied, Reader, Refusal};
@@ -146,7 +147,7 @@ struct Seen {
 }
 
 impl Observer for Seen {
-    fn applied(&self, applied: &Applied) {
+    fn applied(&self, entry: EntryId, applied: &Applied) {
         self.lessor.applied(&applied.lease_changes);
         let mut digest = DefaultHasher::new();
         for row in applied.sealed.rows.iter() {
@@ -162,7 +163,7 @@ impl Observer for Seen {
         let others = (&applied.lease_changes, &applied.alarm_changes);
         format!("{others:?}").hash(&mut digest);
         let mut facts = self.world.lock();
-        facts.applied(self.at, self.inside.applied(), applied, digest.finish());
+        facts.applied(self.at, (entry.term, entry.index), applied, digest.finish());
     }
 
     fn restored(&self, reader: &Reader) {

@@ -57,7 +57,7 @@ impl Observer for Nobody {
         Box::pin(std::future::ready(None))
     }
 
-    fn applied(&self, _: &Applied) {}
+    fn applied(&self, _: crate::wal::EntryId, _: &Applied) {}
 
     fn leader_changed(&self, _: bool, _: u64) {}
 }
