@@ -2,6 +2,7 @@
 //! purpose, so it is done on threads of its own, a few at a time: a storm of logins must not take the machine from those who
 //! are logged in.
 
+use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{Semaphore, TryAcquireError};
@@ -25,9 +26,9 @@ const WAITING: usize = 1024;
 pub(crate) struct Passwords {
     cost: u32,
     /// Everyone who waits or works.
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// Everyone who works.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 /// Why a password was neither hashed nor checked.
@@ -48,8 +49,8 @@ impl Passwords {
         let at_once = cores.div_ceil(2);
         Self {
             cost,
-            places: Semaphore::new(WAITING + at_once),
-            turns: Semaphore::new(at_once),
+            places: Arc::new(Semaphore::new(WAITING + at_once)),
+            turns: Arc::new(Semaphore::new(at_once)),
         }
     }
 
@@ -79,23 +80,25 @@ impl Passwords {
         .await
     }
 
+    /// Who goes away before its turn leaves its place to others. Work that has begun goes on, and keeps both until it is done:
+    /// else calls that are given up at once would have any number of threads at work.
     async fn do_aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let _place = self.places.try_acquire().map_err(|error| match error {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|error| match error {
             TryAcquireError::NoPermits => PasswordError::Busy,
             TryAcquireError::Closed => PasswordError::Stopped,
         })?;
-        let _turn = self
-            .turns
-            .acquire()
-            .await
-            .map_err(|_| PasswordError::Stopped)?;
+        let turn = self.turns.clone().acquire_owned().await;
+        let turn = turn.map_err(|_| PasswordError::Stopped)?;
+        let working = spawn_blocking(move || {
+            let _kept = (place, turn);
+            work()
+        });
         // The runtime drops blocking work only when it stops.
-        spawn_blocking(work)
-            .await
-            .map_err(|_| PasswordError::Stopped)
+        working.await.map_err(|_| PasswordError::Stopped)
     }
 }
 
@@ -144,5 +147,21 @@ mod tests {
         assert_eq!(refused, Err(PasswordError::Busy));
         drop(others);
         assert!(passwords.hash("secret".to_owned()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_keeps_its_turn_until_it_is_done() {
+        let passwords = Passwords::new(MIN_BCRYPT_COST);
+        let free = passwords.turns.available_permits();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        tokio::select! {
+            biased;
+            _ = passwords.do_aside(move || ended.recv()) => panic!("it was told to end"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(passwords.turns.available_permits(), free - 1);
+        drop(end);
+        let all = passwords.turns.acquire_many(free as u32).await;
+        assert!(all.is_ok());
     }
 }
