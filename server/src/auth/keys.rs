@@ -48,12 +48,15 @@ pub(super) enum Signer {
 }
 
 impl Keys {
-    /// Reads the contents of the key files. A public key beside a private one must be of its pair.
+    /// Reads the contents of the key files. A public key beside a private one must be of its pair. As in etcd a file without
+    /// contents is none: an empty secret is one that everybody knows.
     pub(super) fn read(
         algorithm: Algorithm,
         private: Option<&[u8]>,
         public: Option<&[u8]>,
     ) -> Result<Self, KeyError> {
+        let private = private.filter(|contents| !contents.is_empty());
+        let public = public.filter(|contents| !contents.is_empty());
         match algorithm.family {
             Family::Hmac(hash) => {
                 let secret = private.ok_or(KeyError::Missing)?;

@@ -155,8 +155,10 @@ fn a_token_of_another_method_is_none() {
 
 #[test]
 fn keys_that_do_not_fit_are_refused_at_once() {
-    let cases: [(&str, Pem, Pem, KeyError); 12] = [
+    let cases: [(&str, Pem, Pem, KeyError); 14] = [
         ("HS256", None, key!("rsa-public"), KeyError::Missing),
+        ("HS256", Some(b""), None, KeyError::Missing),
+        ("RS256", Some(b""), Some(b""), KeyError::Missing),
         ("RS256", None, None, KeyError::Missing),
         ("EdDSA", None, None, KeyError::Missing),
         ("RS256", Some(b"no PEM"), None, KeyError::NoPem),
