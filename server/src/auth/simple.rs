@@ -107,7 +107,8 @@ impl SimpleTokens {
     }
 
     fn end_ms(&self) -> u64 {
-        self.now_ms() + self.ttl.as_millis() as u64
+        let ttl_ms = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+        self.now_ms().saturating_add(ttl_ms)
     }
 }
 
@@ -169,6 +170,13 @@ mod tests {
         later(&mut tokens, 80);
         tokens.sweep();
         assert_eq!(tokens.tokens.read().len(), 0);
+    }
+
+    #[test]
+    fn the_longest_ttl_there_is_ends_no_token() {
+        let tokens = SimpleTokens::new(Duration::MAX);
+        tokens.assign("kept.1", "alice");
+        assert!(tokens.user_of("kept.1").is_some());
     }
 
     #[test]
