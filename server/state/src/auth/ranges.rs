@@ -45,8 +45,8 @@ impl Ranges {
         Self(merged)
     }
 
-    /// Whether every key of a range lies within. As in etcd an end at or below the key, a range without keys, is taken
-    /// for the key alone.
+    /// Whether every key of a range lies within. An end at or below the key, a range without keys, is taken for the key
+    /// alone; etcd refuses some of these, for what is at the end.
     pub(super) fn cover(&self, key: &[u8], end: &[u8]) -> bool {
         let behind = self.0.partition_point(|range| &range.start[..] <= key);
         let last = behind.checked_sub(1).map(|at| &self.0[at].end);
