@@ -2,6 +2,7 @@
 //! rules that hold for every request. One instance; every shard has a handle.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub struct Member {
     pub(crate) tokens: Arc<Tokens>,
     /// What a client says once to get a token.
     pub(crate) passwords: Passwords,
+    /// Set when the member has been current for the first time since it started.
+    pub(crate) was_current: AtomicBool,
     /// Turns true when the member begins to stop: streams end then.
     pub stopping: watch::Receiver<bool>,
 }

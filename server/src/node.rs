@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -141,6 +142,7 @@ impl Node {
             headers,
             reader,
             consensus: consensus.clone(),
+            was_current: AtomicBool::new(false),
             stopping,
         });
         let runtime = Builder::new_current_thread().enable_all().build()?;

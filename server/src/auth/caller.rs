@@ -1,6 +1,7 @@
 //! Who makes a call. While authentication is not enabled that costs one load of a flag.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use keystead_proto::internal::Record;
 use keystead_state::{self as state, Auth, Reader, Refusal};
@@ -112,6 +113,20 @@ impl Member {
             .unwrap_or(Err(Refusal::InvalidAuthToken))
     }
 
+    /// Waits until this member has been current once since it started. A member that was away serves at once, and its users and
+    /// roles may be those of long ago, when nobody was asked yet: what is permitted under them must not outlast them, as a
+    /// watch would, nor reach the other members. etcd serves nobody before.
+    ///
+    /// # Errors
+    /// Those of a read barrier.
+    pub(crate) async fn once_current(&self) -> Result<(), Refusal> {
+        if !self.was_current.load(Ordering::Acquire) {
+            self.consensus.read_barrier().await?;
+            self.was_current.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// Who makes a call that anybody may make who has logged in.
     ///
     /// # Errors
@@ -130,5 +145,17 @@ impl Member {
         let caller = self.caller(metadata).await?;
         caller.permit(&self.reader, |auth, caller| auth.permit_admin(caller.user))?;
         Ok(caller)
+    }
+
+    /// The same for a call whose effects are not this member's alone, and that nobody holds against users and roles again.
+    ///
+    /// # Errors
+    /// Those of [`Member::once_current`] and [`Member::require_root`].
+    pub(crate) async fn require_root_for_all(
+        &self,
+        metadata: &Metadata,
+    ) -> Result<Caller, Refusal> {
+        self.once_current().await?;
+        self.require_root(metadata).await
     }
 }

@@ -35,7 +35,7 @@ impl Cluster {
     }
 
     async fn require_root(&self, metadata: &Metadata) -> Result<(), GrpcStatus> {
-        self.local.require_root(metadata).await?;
+        self.local.require_root_for_all(metadata).await?;
         Ok(())
     }
 

@@ -218,7 +218,7 @@ async fn compact(
     metadata: &Metadata,
 ) -> Result<Bytes, GrpcStatus> {
     let request: CompactionRequest = decode(&message)?;
-    let caller = member.require_root(metadata).await?;
+    let caller = member.require_root_for_all(metadata).await?;
     match member
         .propose_for(&caller, RecordKind::Compaction, message)
         .await?

@@ -157,6 +157,7 @@ impl Session {
         if request.start_revision < 0 {
             return Ok(());
         }
+        self.member.once_current().await?;
         let caller = self.member.caller(&self.metadata).await?;
         let key: &[u8] = match &request.key[..] {
             b"" => b"\0",
@@ -171,7 +172,10 @@ impl Session {
         match decode_in_stream::<WatchRequest>(message)?.request_union {
             Some(RequestUnion::CreateRequest(request)) => match self.permit(&request).await {
                 Ok(()) => self.stream.create(&create(&request)).await,
-                Err(refusal) => self.stream.refuse(reason(&refusal)).await,
+                Err(refusal) => {
+                    let reason = reason(&refusal).ok_or(refusal)?;
+                    self.stream.refuse(reason).await;
+                }
             },
             Some(RequestUnion::CancelRequest(request)) => {
                 self.stream.cancel(request.watch_id).await
@@ -183,9 +187,10 @@ impl Session {
     }
 }
 
-/// Why a watcher may not be: the whole text of the status that another call would have got.
-fn reason(refusal: &Refusal) -> &'static str {
-    match refusal {
+/// Why a watcher may not be: the whole text of the status that another call would have got. None where that is not known: the
+/// client is to ask again.
+fn reason(refusal: &Refusal) -> Option<&'static str> {
+    Some(match refusal {
         Refusal::InvalidAuthToken => {
             "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
         }
@@ -195,8 +200,11 @@ fn reason(refusal: &Refusal) -> &'static str {
         Refusal::UserNameEmpty => {
             "rpc error: code = InvalidArgument desc = etcdserver: user name is empty"
         }
-        _ => "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
-    }
+        Refusal::PermissionDenied => {
+            "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
+        }
+        _ => return None,
+    })
 }
 
 fn create(request: &WatchCreateRequest) -> Create<'_> {
