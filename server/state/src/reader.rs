@@ -2,6 +2,7 @@
 //!
 //! Any thread may read; nothing here changes anything. What is read is what this member has applied.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,6 +67,7 @@ impl Shared {
             auth: &self.auth.now(),
             lessor: &self.lessor,
             caller,
+            writable: Cell::new(0),
         })
     }
 }

@@ -3,6 +3,8 @@
 //! The applier asks here before it touches anything, on every member with the same outcome; services ask for what they
 //! read. Nobody asks while authentication is not enabled.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::request_op::Request;
 use keystead_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
@@ -17,6 +19,9 @@ pub(crate) struct Gate<'a> {
     pub(crate) auth: &'a Auth,
     pub(crate) lessor: &'a Lessor,
     pub(crate) caller: Caller<'a>,
+    /// A lease all of whose keys the caller was found to be able to write: it may have many, and be named by each put of a
+    /// transaction.
+    pub(crate) writable: Cell<i64>,
 }
 
 impl Gate<'_> {
@@ -55,7 +60,11 @@ impl Gate<'_> {
 
     /// What revokes or renews a lease writes all of its keys. One that does not exist is somebody else's to refuse.
     pub(crate) fn lease_write(&self, id: i64) -> Result<(), Refusal> {
-        self.each_key(id, |key| self.write(key, b""))
+        if id != self.writable.get() {
+            self.each_key(id, |key| self.write(key, b""))?;
+            self.writable.set(id);
+        }
+        Ok(())
     }
 
     /// Who asks for the keys of a lease must be able to read all of them.
