@@ -1,16 +1,20 @@
 //! Auth: users, roles, permissions and tokens, and what all the other services refuse because of them.
 
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt};
 use keystead_proto::authpb::permission::Type;
 use keystead_proto::authpb::{Permission, UserAddOptions};
 use keystead_proto::etcdserverpb::alarm_request::AlarmAction;
 use keystead_proto::etcdserverpb::compare::{CompareResult, TargetUnion};
 use keystead_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use keystead_proto::etcdserverpb::watch_client::WatchClient;
+use keystead_proto::etcdserverpb::watch_request::RequestUnion;
 use keystead_proto::etcdserverpb::*;
 use keystead_proto::v3electionpb::LeaderRequest;
 use keystead_proto::v3electionpb::{CampaignRequest, LeaderKey, ProclaimRequest, ResignRequest};
 use keystead_proto::v3lockpb::{LockRequest, UnlockRequest};
 use keystead_tests::{Cluster, Kind, Server, Session, Unary, keep_alive_as, on_both_with, oracle};
-use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -21,6 +25,8 @@ use super::requests::{
 
 /// Hashing a password is no part of what is tested here.
 const CHEAP: [&str; 2] = ["--bcrypt-cost", "4"];
+/// No test waits longer for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn user_add(name: &str, password: &str) -> AuthUserAddRequest {
     AuthUserAddRequest {
@@ -960,4 +966,71 @@ async fn a_token_of_one_member_is_one_of_all() {
             assert_eq!(refused.code(), Code::Unauthenticated, "{kind:?} {member}");
         }
     }
+}
+
+/// By what it knows nobody has to say who it is; etcd serves nobody before it is current.
+#[tokio::test]
+async fn a_member_that_was_away_while_authentication_was_enabled_lets_nobody_watch_unasked() {
+    let mut cluster = Cluster::start(Kind::Keystead, 3, &CHEAP)
+        .await
+        .expect("only etcd may be missing");
+    let leader = cluster.leader().await;
+    let (other, away) = ((leader + 1) % 3, (leader + 2) % 3);
+    let channel = cluster.channel(leader);
+    let added = user_add("root", "rootpw").send(channel.clone()).await;
+    added.expect("it is new");
+    let granted = user_grant("root", "root").send(channel.clone()).await;
+    granted.expect("both are there");
+    cluster.member(away).kill();
+    let enabled = AuthEnableRequest {}.send(channel).await;
+    enabled.expect("root is there");
+    for member in [leader, other] {
+        cluster.member(member).pause();
+    }
+    cluster.member(away).launch();
+
+    let channel = cluster.channel(away);
+    let serializable = RangeRequest {
+        serializable: true,
+        ..get("k")
+    };
+    let begin = Instant::now();
+    while let Err(status) = serializable.clone().send(channel.clone()).await {
+        assert!(begin.elapsed() < PATIENCE, "{status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let told = tokio::spawn(first_of_watch(channel.clone()));
+    // Time enough to be told what must not be; a slow machine tells it later, and nothing else.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for member in [leader, other] {
+        cluster.member(member).resume();
+    }
+    match told.await.expect("no panic") {
+        Ok(Some(answer)) => assert!(
+            answer.canceled && answer.cancel_reason.ends_with("user name is empty"),
+            "{answer:?}"
+        ),
+        Ok(None) => panic!("the stream ended as if all were well"),
+        Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+    }
+    cluster.ready().await;
+    let refused = first_of_watch(channel).await.expect("it is answered");
+    let refused = refused.expect("the stream goes on");
+    assert!(
+        refused.cancel_reason.ends_with("user name is empty"),
+        "{refused:?}"
+    );
+}
+
+/// What somebody without a token is told first who asks to watch everything.
+async fn first_of_watch(channel: Channel) -> Result<Option<WatchResponse>, Status> {
+    let request = WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(watch("\0", FROM_KEY, 1))),
+    };
+    let requests = stream::iter([request]).chain(stream::pending());
+    let mut answers = WatchClient::new(channel)
+        .watch(requests)
+        .await?
+        .into_inner();
+    answers.message().await
 }
