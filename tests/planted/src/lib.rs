@@ -189,6 +189,7 @@ mod switch {
 #[cfg(feature = "seeded-bugs")]
 mod switch {
     use std::env;
+    use std::io::{self, Write as _};
     use std::process;
     use std::sync::{LazyLock, Once};
 
@@ -212,7 +213,12 @@ mod switch {
         static SAID: Once = Once::new();
         let planted = *CHOSEN == Some(bug);
         if planted {
-            SAID.call_once(|| eprintln!("seeded bug at work: {}", bug.name()));
+            // In one piece: several processes may say so to one reader, who looks for the line.
+            SAID.call_once(|| {
+                let said = format!("seeded bug at work: {}\n", bug.name());
+                // Without a reader nobody misses it.
+                io::stderr().write_all(said.as_bytes()).ok();
+            });
         }
         planted
     }
