@@ -1,32 +1,23 @@
 //! Deadlines against a member that is stopped in its tracks (SIGSTOP): its kernel still takes connections and bytes.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use keystead_client::{Kind, Outcome};
-use keystead_tests::Server;
 
 use super::{client, on_each};
-
-fn signal(server: &Server, signal: &str) {
-    let sent = Command::new("kill")
-        .args(["-s", signal, &server.pid().to_string()])
-        .status();
-    assert!(sent.expect("kill is part of every system").success());
-}
 
 #[tokio::test]
 async fn a_deadline_is_kept_and_its_write_is_unknown_until_it_is_looked_for() {
     on_each(async |server| {
         let client = client(server);
         client.put("before", "v").await.expect("it runs");
-        signal(server, "STOP");
+        server.pause();
         let short = client.with_deadline(Duration::from_millis(300));
         let begin = Instant::now();
         let write = short.put("k", "v").await.expect_err("it is stopped");
         let read = short.get("k").await.expect_err("it is stopped");
         let took = begin.elapsed();
-        signal(server, "CONT");
+        server.resume();
         assert_eq!(
             (write.kind, write.outcome, write.retryable),
             (Kind::DeadlineExceeded, Outcome::Unknown, false)

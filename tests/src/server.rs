@@ -11,6 +11,8 @@ use std::{env, fs, thread};
 
 use keystead_proto::etcdserverpb::RangeRequest;
 use keystead_proto::etcdserverpb::kv_client::KvClient;
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -286,6 +288,11 @@ impl Server {
     /// Stops it where it stands (SIGSTOP): its connections stay, and nobody answers on them.
     pub fn pause(&mut self) {
         self.signal("STOP");
+        // A signal is sent before it is followed: a thread that runs goes on until it is told.
+        let process = self.process.as_ref().expect("the server was started");
+        let pid = WaitId::Pid(Pid::from_child(process));
+        let stopped = retry_on_intr(|| waitid(pid.clone(), WaitIdOptions::STOPPED));
+        stopped.expect("it is a child, and runs");
     }
 
     /// Lets it go on after a pause.

@@ -35,6 +35,8 @@ class Member:
 
     def pause(self):
         os.kill(self.server.pid, signal.SIGSTOP)
+        # A signal is sent before it is followed: a thread that runs goes on until it is told.
+        os.waitid(os.P_PID, self.server.pid, os.WSTOPPED)
 
     def resume(self):
         os.kill(self.server.pid, signal.SIGCONT)
