@@ -347,10 +347,12 @@ mod tests {
         near.write_u8(1).await.expect("it is open");
         assert_eq!(arrives(&mut far).await, Some(1));
         network.set(0, 1, Link::Ration(2));
-        near.write_all(&[2, 3, 4]).await.expect("it is open");
         // The other direction has none.
-        far.write_u8(5).await.expect("it is open");
-        assert_eq!(arrives(&mut near).await, Some(5));
+        far.write_all(&[5, 5, 5]).await.expect("it is open");
+        for _ in 0..3 {
+            assert_eq!(arrives(&mut near).await, Some(5));
+        }
+        near.write_all(&[2, 3, 4]).await.expect("it is open");
         for expected in [Some(2), Some(3), None] {
             assert_eq!(arrives(&mut far).await, expected);
         }
