@@ -46,12 +46,11 @@ impl Renewals {
         let mut waited = Duration::ZERO;
         loop {
             let renewal = match self.lessor.renew(id).await {
-                Renewal::NotLeading => {
-                    leader_request::renew(&self.consensus, id, self.patience).await
-                }
+                Renewal::NotLeading => self.renew_elsewhere(id).await,
                 // A leader that slept may not know yet that another leads, by whose clock the lease is gone.
                 _ if !self.consensus.leads() => Err(Refusal::NoLeader),
-                renewal => Ok(renewal),
+                Renewal::Gone => self.renew_when_current(id).await,
+                alive => Ok(alive),
             };
             if renewal.is_ok() {
                 return renewal;
@@ -61,6 +60,25 @@ impl Renewals {
             }
             tokio::time::sleep(LEADER_INTERVAL).await;
             waited += LEADER_INTERVAL;
+        }
+    }
+
+    /// Asks the leader. Where it knows no such lease and this member does, either has yet to apply what the other has: the
+    /// grant, of which this member may have told already, or the end.
+    async fn renew_elsewhere(&self, id: i64) -> Result<Renewal, Refusal> {
+        let renewal = leader_request::renew(&self.consensus, id, self.patience).await?;
+        if renewal == Renewal::Gone && self.lessor.remaining(id).is_some() {
+            return Err(Refusal::NoLeader);
+        }
+        Ok(renewal)
+    }
+
+    /// Looks again as the leader when all is applied that any member may have told of: the grant may be among it.
+    async fn renew_when_current(&self, id: i64) -> Result<Renewal, Refusal> {
+        self.consensus.read_barrier().await?;
+        match self.lessor.renew(id).await {
+            Renewal::NotLeading => Err(Refusal::NoLeader),
+            renewal => Ok(renewal),
         }
     }
 }
