@@ -6,7 +6,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::{
@@ -21,7 +20,6 @@ use super::streams::Streams;
 use super::{decode, decode_in_stream, identify};
 use crate::auth::Caller;
 use crate::error::GrpcStatus;
-use crate::leader_request;
 use crate::lease::{Lessor, Renewal, Renewals};
 use crate::member::Member;
 use crate::net::grpc::{Incoming, Metadata, Outgoing, framed};
@@ -163,17 +161,11 @@ impl Lease {
     ) -> Result<LeaseTimeToLiveResponse, GrpcStatus> {
         let LeaseTimeToLiveRequest { id, keys } = decode(message)?;
         let caller = self.member.require_user(metadata).await?;
-        let found = if self.lessor.is_leading() {
-            self.lessor.remaining(id)
-        } else {
-            let asked =
-                leader_request::remaining(&self.member.consensus, id, self.patience()).await?;
-            if asked.is_some() && keys {
-                // The keys are read here: as of now, not of when this member heard of the leader last.
-                self.member.consensus.read_barrier().await?;
-            }
-            asked
-        };
+        let found = self.renewals.remaining(id).await?;
+        if found.is_some() && keys && !self.lessor.is_leading() {
+            // The keys are read here: as of now, not of when this member heard of the leader last.
+            self.member.consensus.read_barrier().await?;
+        }
         if keys {
             let reader = &self.member.reader;
             caller.permit(reader, |_, caller| reader.permit_lease_read(caller, id))?;
@@ -264,11 +256,6 @@ impl Lease {
             _ => 0,
         };
         Ok(LeaseKeepAliveResponse { header, id, ttl })
-    }
-
-    /// How long a leader may take that knows the answer.
-    fn patience(&self) -> Duration {
-        self.member.config.election_timeout
     }
 }
 
