@@ -17,6 +17,7 @@ mod range;
 mod range_stream;
 pub mod requests;
 mod start;
+mod tokens;
 mod txn;
 mod watch;
 mod wire;
