@@ -128,13 +128,14 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    /// Wakes one that waits.
+    /// Wakes one that waits. Not to be called with the mutex locked: the lock may then be given to who waits, and is theirs for as long
+    /// as they take to wake up.
     pub(crate) fn ring(&self) {
         self.threads.notify_one();
         self.tasks.notify_waiters();
     }
 
-    /// Wakes all that wait.
+    /// Wakes all that wait, as [`Bell::ring`] does.
     pub(crate) fn ring_all(&self) {
         self.threads.notify_all();
         self.tasks.notify_waiters();

@@ -45,7 +45,7 @@ pub enum StartError {
     #[error("the data directory holds {0}")]
     Unreadable(String),
     /// The member can't say what its history comes to.
-    #[error("{member:016x} failed to fetch hash ({error})")]
+    #[error("{member:x} failed to fetch hash ({error})")]
     Unhashable {
         /// The member.
         member: u64,
@@ -54,7 +54,7 @@ pub enum StartError {
     },
     /// Another member stores something else.
     #[error(
-        "{0:016x} found data inconsistency with peers: remove the member, and add it anew with an empty data directory"
+        "{0:x} found data inconsistency with peers: remove the member, and add it anew with an empty data directory"
     )]
     Inconsistent(u64),
     /// No cluster of this member alone could be forced.

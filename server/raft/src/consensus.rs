@@ -142,14 +142,17 @@ impl Consensus {
                 forwards: forwards.clone(),
             },
         );
-        let shared = peers::Shared::new(&config, standing.clone(), observer.clone());
-        let peers = peers::start(shared, listeners).map_err(StartError::Thread)?;
-        let ways = peers.peers.clone();
+        let sharing = peers::Shared::new(&config, standing.clone(), observer.clone());
         let (reads, rounds) = reads::channel();
         let unflushed_limit_bytes = config.unflushed_limit_bytes;
         let (leader_lost, election_timeout) =
             (config.election_timeout * 3 / 2, config.election_timeout);
-        let Running { raft, stop, ends } = core::start(Core {
+        let Running {
+            raft,
+            peers,
+            stop,
+            ends,
+        } = core::start(Core {
             config: config.clone(),
             log,
             machine,
@@ -159,7 +162,8 @@ impl Consensus {
             observer,
             flushing,
             wal: wal.clone(),
-            peers,
+            sharing,
+            listeners,
             forwards,
             reads: reads.clone(),
             reader: reader.clone(),
@@ -184,7 +188,7 @@ impl Consensus {
             leader_lost,
             election_timeout,
             identity,
-            peers: ways,
+            peers,
             core,
             _data_dir: data_dir,
         };
@@ -265,7 +269,7 @@ impl Consensus {
     }
 
     /// The members that the log names, by id, an entry that waits for its quorum included; with the names and client URLs
-    /// that are applied here. This is what a member that joins is told, for the entry may be waiting for it.
+    /// that are applied here.
     pub fn members(&self) -> Vec<MemberRecord> {
         self.0.members.list()
     }

@@ -1,5 +1,5 @@
-//! The core thread: openraft's core, apply, the proposer and their small companions, on one runtime of their own. Disk
-//! waits are on other threads.
+//! The core thread: openraft's core, apply, the proposer, the connections with other members and their small companions, on
+//! one runtime of their own. Disk waits are on other threads.
 //!
 //! A core that ends without being told to has lost its log or its state: the process is ended, so that nobody is
 //! served by half a member.
@@ -25,7 +25,7 @@ use crate::leadership::{self, Leading};
 use crate::log_storage::LogStorage;
 use crate::machine::Machine;
 use crate::node::Node;
-use crate::peers::{PeersThread, Serving, suspect};
+use crate::peers::{self, PeerListener, Peers, Serving, serve_all, suspect};
 use crate::proposer::Proposer;
 use crate::purge;
 use crate::queue::Queue;
@@ -40,6 +40,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long a start waits for space after the ballast is gone, and how often it looks.
 const SPACE_PATIENCE: Duration = Duration::from_secs(2);
 const SPACE_STEP: Duration = Duration::from_millis(50);
+/// How long the thread's end waits for what is being done aside: a name that is looked up may take longer.
+const LAST_ASIDES: Duration = Duration::from_secs(2);
 
 /// How a member is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +63,9 @@ pub(crate) struct Core {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) flushing: Flushing,
     pub(crate) wal: Arc<Wal>,
-    pub(crate) peers: PeersThread,
+    pub(crate) sharing: peers::Shared,
+    /// Where other members connect to.
+    pub(crate) listeners: Vec<PeerListener>,
     pub(crate) forwards: Arc<Forwards>,
     pub(crate) reads: Reads,
     pub(crate) reader: Reader,
@@ -71,44 +75,51 @@ pub(crate) struct Core {
 /// A core that runs.
 pub(crate) struct Running {
     pub(crate) raft: Raft,
+    pub(crate) peers: Peers,
     pub(crate) stop: oneshot::Sender<Stop>,
     pub(crate) ends: Loop,
 }
 
 /// Starts the thread and waits until everything that is known to be committed was applied, and a lone voter leads.
 pub(crate) async fn start(core: Core) -> Result<Running, StartError> {
-    let (started, raft) = oneshot::channel();
+    let (started, has_started) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
     #[cfg(feature = "simulation")]
     if crate::blocking::simulated() {
         let task = tokio::task::spawn_local(core.run(started, stopped));
-        return running(raft, stop, Loop::Task(task)).await;
+        return running(has_started, stop, Loop::Task(task)).await;
     }
-    let run = move || {
-        // No I/O here, so a parked core wakes by a futex.
-        match Builder::new_current_thread()
-            .enable_time()
-            .thread_name("core")
-            .build()
-        {
-            Ok(runtime) => runtime.block_on(core.run(started, stopped)),
-            Err(error) => drop(started.send(Err(StartError::Thread(error)))),
+    let run = move || match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            runtime.block_on(core.run(started, stopped));
+            runtime.shutdown_timeout(LAST_ASIDES);
         }
+        Err(error) => drop(started.send(Err(StartError::Thread(error)))),
     };
     let thread = thread::Builder::new()
         .name("core".to_owned())
         .spawn(run)
         .map_err(StartError::Thread)?;
-    running(raft, stop, Loop::Thread(thread)).await
+    running(has_started, stop, Loop::Thread(thread)).await
 }
 
+/// What a core answers once it runs.
+type Started = Result<(Raft, Peers), StartError>;
+
 async fn running(
-    raft: oneshot::Receiver<Result<Raft, StartError>>,
+    started: oneshot::Receiver<Started>,
     stop: oneshot::Sender<Stop>,
     ends: Loop,
 ) -> Result<Running, StartError> {
-    let error = match heard(raft).await {
-        Ok(Ok(raft)) => return Ok(Running { raft, stop, ends }),
+    let error = match heard(started).await {
+        Ok(Ok((raft, peers))) => {
+            return Ok(Running {
+                raft,
+                peers,
+                stop,
+                ends,
+            });
+        }
         Ok(Err(error)) => error,
         Err(_) => StartError::Core("the core thread panicked".to_owned()),
     };
@@ -120,14 +131,10 @@ async fn running(
 }
 
 impl Core {
-    async fn run(
-        mut self,
-        started: oneshot::Sender<Result<Raft, StartError>>,
-        stopped: oneshot::Receiver<Stop>,
-    ) {
+    async fn run(self, started: oneshot::Sender<Started>, stopped: oneshot::Receiver<Stop>) {
         let id = self.config.identity.member_id;
-        let (config, peers) = (raft_config(&self.config), self.peers.peers.clone());
-        let raft = match Raft::new(id, config, peers, self.log, self.machine).await {
+        let (config, peers) = (raft_config(&self.config), Peers::new(self.sharing));
+        let raft = match Raft::new(id, config, peers.clone(), self.log, self.machine).await {
             Ok(raft) => raft,
             Err(error) => return drop(started.send(Err(StartError::Core(error.to_string())))),
         };
@@ -146,7 +153,7 @@ impl Core {
         if let Err(error) = led {
             return drop(started.send(Err(error)));
         }
-        self.peers.serve(Serving {
+        let serving = Serving {
             raft: raft.clone(),
             queue: self.queue.clone(),
             reads: self.reads,
@@ -154,8 +161,9 @@ impl Core {
             flusher: self.flushing.handle.clone(),
             installing: self.installing,
             unflushed_limit_bytes: self.config.unflushed_limit_bytes,
-        });
-        let peers = self.peers.peers.clone();
+        };
+        let serving = serve_all(peers.shared.clone(), serving, self.listeners);
+        let serving = tokio::spawn(serving);
         tokio::spawn(self.rounds.run(Ways {
             raft: raft.clone(),
             peers: peers.clone(),
@@ -171,9 +179,9 @@ impl Core {
         let suspecting = suspect(raft.clone(), peers.clone(), self.config.election_timeout);
         tokio::spawn(suspecting);
         let (queue, forwards) = (self.queue.clone(), self.forwards);
-        let proposer = Proposer::new(queue, raft.clone(), peers, forwards, leading);
+        let proposer = Proposer::new(queue, raft.clone(), peers.clone(), forwards, leading);
         let proposer = tokio::spawn(proposer.run());
-        if started.send(Ok(raft.clone())).is_err() {
+        if started.send(Ok((raft.clone(), peers))).is_err() {
             return;
         }
         let how = tokio::select! {
@@ -187,7 +195,7 @@ impl Core {
         if raft.shutdown().await.is_err() {
             tracing::warn!("the raft core ended by a panic");
         }
-        drop(self.peers);
+        serving.abort();
         self.flushing.end(how == Stop::Cleanly).await;
         self.wal.closed().await;
     }

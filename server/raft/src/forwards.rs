@@ -13,6 +13,7 @@ use std::sync::Arc;
 use keystead_proto::internal::Origin;
 use keystead_state::{Outcome, Refusal};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::replies::Replies;
 
@@ -25,8 +26,16 @@ pub(crate) struct Forwards {
 #[derive(Default)]
 struct Sent {
     last_number: u64,
-    /// Who waits, and the term of the leader that a batch was meant for, by number.
-    batches: BTreeMap<u64, (u64, Arc<Replies>)>,
+    /// By number.
+    batches: BTreeMap<u64, Batch>,
+}
+
+struct Batch {
+    /// Of the leader that it was meant for.
+    term: u64,
+    replies: Arc<Replies>,
+    /// Dropped with it.
+    _under_way: oneshot::Sender<()>,
 }
 
 impl Forwards {
@@ -44,19 +53,25 @@ impl Forwards {
         self.sender
     }
 
-    /// Gives a batch its number.
-    pub(crate) fn begin(&self, term: u64, replies: Arc<Replies>) -> u64 {
+    /// Gives a batch its number, and what resolves when nothing more is to be heard of the batch.
+    pub(crate) fn begin(&self, term: u64, replies: Arc<Replies>) -> (u64, oneshot::Receiver<()>) {
+        let (_under_way, over) = oneshot::channel();
         let mut sent = self.sent.lock();
         sent.last_number += 1;
         let number = sent.last_number;
-        sent.batches.insert(number, (term, replies));
-        number
+        let batch = Batch {
+            term,
+            replies,
+            _under_way,
+        };
+        sent.batches.insert(number, batch);
+        (number, over)
     }
 
     /// A batch surely came into no log: it is as if it had not begun.
     pub(crate) fn take_back(&self, number: u64) -> Option<Arc<Replies>> {
-        let (_, replies) = self.sent.lock().batches.remove(&number)?;
-        Some(replies)
+        let batch = self.sent.lock().batches.remove(&number)?;
+        Some(batch.replies)
     }
 
     /// An entry was applied that says whose its records were: answers those that are this member's.
@@ -78,10 +93,10 @@ impl Forwards {
         let late = {
             let mut sent = self.sent.lock();
             let mut late = Vec::new();
-            sent.batches.retain(|_, (meant, replies)| {
-                let is_late = *meant < term;
+            sent.batches.retain(|_, batch| {
+                let is_late = batch.term < term;
                 if is_late {
-                    late.push(replies.clone());
+                    late.push(batch.replies.clone());
                 }
                 !is_late
             });
@@ -96,7 +111,7 @@ impl Forwards {
     pub(crate) fn forget_answered(&self) {
         let mut sent = self.sent.lock();
         sent.batches
-            .retain(|_, (_, replies)| !replies.are_delivered());
+            .retain(|_, batch| !batch.replies.are_delivered());
     }
 }
 
@@ -106,6 +121,7 @@ mod tests {
     use crate::replies::Waiters;
     use crate::sink::ReplySink;
     use keystead_state::Reply;
+    use tokio::sync::oneshot::error::TryRecvError;
 
     #[derive(Default)]
     struct Told(Mutex<Vec<(u64, Outcome)>>);
@@ -130,7 +146,8 @@ mod tests {
     #[test]
     fn a_batch_is_answered_with_its_own_part_of_the_entry_and_once() {
         let (forwards, told) = (Forwards::of(1), Arc::new(Told::default()));
-        let number = forwards.begin(3, waiting(&told, &[7, 8]));
+        let (number, mut over) = forwards.begin(3, waiting(&told, &[7, 8]));
+        assert_eq!(over.try_recv(), Err(TryRecvError::Empty));
         let origin = |sender, first| Origin {
             sender,
             number,
@@ -146,14 +163,14 @@ mod tests {
         forwards.applied(&origins, &mut outcomes());
         let expected = [(7, done(2)), (8, Err(Refusal::KeyNotFound))];
         assert_eq!(*told.0.lock(), expected);
-        assert!(forwards.sent.lock().batches.is_empty());
+        assert_eq!(over.try_recv(), Err(TryRecvError::Closed));
     }
 
     #[test]
     fn what_a_later_term_has_passed_is_refused_and_nothing_else() {
         let (forwards, told) = (Forwards::of(1), Arc::new(Told::default()));
         forwards.begin(3, waiting(&told, &[1]));
-        let later = forwards.begin(4, waiting(&told, &[2]));
+        let (later, _) = forwards.begin(4, waiting(&told, &[2]));
         forwards.term_applied(3);
         assert_eq!(*told.0.lock(), []);
         forwards.term_applied(4);

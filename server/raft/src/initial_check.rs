@@ -42,8 +42,10 @@ pub(crate) fn check(config: &Config, reader: &Reader) -> Result<(), StartError> 
     if answers.iter().any(|answer| differs(&own, answer)) {
         return Err(StartError::Inconsistent(me.member_id));
     }
+    let compared = answers.iter().filter_map(|it| comparable(&own, it));
     tracing::info!(
         member = format!("{:016x}", me.member_id),
+        number_of_peers_checked = compared.count(),
         "initial corruption checking passed; no corruption"
     );
     Ok(())
@@ -51,10 +53,13 @@ pub(crate) fn check(config: &Config, reader: &Reader) -> Result<(), StartError> 
 
 /// Whether a member stores something else.
 fn differs(own: &HashKv, other: &HashAnswer) -> bool {
-    let Ok(other) = &other.answer else {
-        return false;
-    };
-    other.hash.compact_revision == own.compact_revision && other.hash.hash != own.hash
+    comparable(own, other).is_some_and(|it| it.hash != own.hash)
+}
+
+/// What a member answers, where that tells anything.
+fn comparable<'a>(own: &HashKv, other: &'a HashAnswer) -> Option<&'a HashKv> {
+    let hash = &other.answer.as_ref().ok()?.hash;
+    (hash.compact_revision == own.compact_revision).then_some(hash)
 }
 
 fn tell(own: &HashKv, HashAnswer { member_id, answer }: &HashAnswer) {

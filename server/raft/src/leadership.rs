@@ -60,10 +60,16 @@ pub(crate) async fn follow(
 ) {
     let mut metrics = raft.server_metrics();
     let mut known_term = 0;
+    let mut known_membership = None;
     loop {
         let (term, leader) = {
             let metrics = metrics.borrow_watched();
             let term = metrics.vote.leader_id.term;
+            let membership = &metrics.membership_config;
+            if *membership.log_id() < known_membership {
+                standing.take_back_membership(membership.membership());
+            }
+            known_membership = *membership.log_id();
             let leader = match metrics.current_leader {
                 _ if metrics.state.is_leader() => Leader::Me { term },
                 Some(id) if id != me => Leader::Other { id, term },

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use keystead_proto::etcdserverpb::Member;
+use keystead_state::Reader;
 
 use crate::type_config::Membership;
 
@@ -44,4 +45,17 @@ pub(crate) fn members_of(membership: &Membership) -> Vec<Member> {
     nodes
         .map(|(id, node)| node.record(*id, !voters.contains(id)))
         .collect()
+}
+
+/// The same, with what each of them published of itself as far as that is applied here.
+pub(crate) fn published_by(membership: &Membership, reader: &Reader) -> Vec<Member> {
+    let known = reader.members();
+    let mut members = members_of(membership);
+    for member in &mut members {
+        if let Some(known) = known.iter().find(|known| known.id == member.id) {
+            member.name.clone_from(&known.name);
+            member.client_urls.clone_from(&known.client_urls);
+        }
+    }
+    members
 }

@@ -165,7 +165,7 @@ impl Proposer {
         let replies = Replies::to(batches.iter().map(Batch::waiters).collect());
         self.proposed
             .push_back((oldest(&batches), Arc::downgrade(&replies)));
-        let number = self.forwards.begin(term, replies);
+        let (number, over) = self.forwards.begin(term, replies);
         let records = batches.iter().flat_map(|batch| &batch.requests);
         let what = ask::What::Forward(peer::Forward {
             term,
@@ -176,7 +176,12 @@ impl Proposer {
         let (lines, returns) = (self.peers.lines(leader), self.returns.clone());
         self.away += 1;
         tokio::spawn(async move {
-            let answer = lines.calls.call(what).await;
+            let answer = tokio::select! {
+                biased;
+                answer = lines.calls.call(what) => answer,
+                // The leader need not say so: it was seen in the log.
+                _ = over => Ok(answer::What::Taken(peer::Nothing {})),
+            };
             // The member is stopping.
             drop(returns.send(Returned::Message {
                 number,

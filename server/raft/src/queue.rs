@@ -189,6 +189,12 @@ impl Queue {
         }
     }
 
+    /// Whether the proposer has something to do.
+    fn has_work(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.closed || waiting.requests > 0
+    }
+
     /// Whether nothing comes any more and nothing is left.
     pub(crate) fn is_done(&self) -> bool {
         let waiting = self.waiting.lock();
@@ -377,7 +383,10 @@ struct InFlight(Arc<Queue>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.store(false, Ordering::SeqCst);
-        self.0.wake.notify_one();
+        // Whoever pushes after this look wakes the proposer.
+        if self.0.has_work() {
+            self.0.wake.notify_one();
+        }
     }
 }
 

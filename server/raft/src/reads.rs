@@ -28,7 +28,7 @@ use crate::peers::{Peers, translate};
 use crate::standing::{Position, Standing, position_after};
 use crate::type_config::Raft;
 
-/// How many reads may wait for a round; beyond, a read is refused at once.
+/// How many reads may wait for a round, and as many again to be taken note of; beyond, a read is refused at once.
 const WAITING_READS: usize = 16 << 10;
 /// A round that failed is followed by another after this.
 const RETRY: Duration = Duration::from_millis(20);
@@ -119,7 +119,7 @@ impl Rounds {
                 round = Some(ways.round());
             }
             tokio::select! {
-                ask = self.0.recv() => match ask {
+                ask = self.0.recv(), if next.len() < WAITING_READS => match ask {
                     Some(ask) if round.is_some() && planted(Bug::ReuseReadIndex) => {
                         asked.push((Instant::now(), ask));
                     }
@@ -143,6 +143,8 @@ impl Rounds {
                             let mut left = answer_members(over, None);
                             left.append(&mut next);
                             next = left;
+                            // They are nowhere else than here while one round after the other fails.
+                            refuse_overdue(&mut next, Instant::now(), ways.deadline);
                             rest = Some(Instant::now() + RETRY);
                         }
                     }

@@ -35,7 +35,7 @@ pub trait Observer: Send + Sync {
     /// Another member says that this one was removed from the cluster for good. Called on any thread, more than once.
     fn removed(&self);
 
-    /// Another member asks what the leader alone knows; none where this member can't say. Called on the peers' thread.
+    /// Another member asks what the leader alone knows; none where this member can't say. Called on the core thread.
     fn asked(&self, request: Bytes) -> Answering;
 
     /// This member began to lead in `term`, with everything from earlier terms applied; or it does not lead, and the term

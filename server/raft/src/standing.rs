@@ -93,6 +93,12 @@ impl Standing {
         let mut voters = membership.voter_ids();
         let lone = voters.next() == Some(self.member_id) && voters.next().is_none();
         self.lone_voter.store(lone, Ordering::Release);
+        self.take_back_membership(membership);
+    }
+
+    /// Takes note of the membership that is in force again, where the one after it was given up; that this member has the
+    /// only vote is never learnt so.
+    pub(crate) fn take_back_membership(&self, membership: &Membership) {
         let learner = membership
             .learner_ids()
             .any(|learner| learner == self.member_id);
@@ -100,8 +106,8 @@ impl Standing {
         self.addresses.learn(membership);
     }
 
-    /// The end of the log was taken back, and a membership may have gone with it: which one is in force is not asked, for
-    /// only one that leads alone gains by knowing, and who leads alone takes nothing back.
+    /// The end of the log was taken back, and a membership may have gone with it: which one is in force is heard later. Only
+    /// one that leads alone gains by knowing at once, and who leads alone takes nothing back.
     pub(crate) fn doubt_membership(&self) {
         self.lone_voter.store(false, Ordering::Release);
     }

@@ -21,7 +21,7 @@ use openraft::{ChangeMembers, Instant as _, RaftMetrics, ServerState};
 use tokio::sync::Mutex;
 
 use crate::config::Config;
-use crate::node::{Node, members_of};
+use crate::node::{Node, published_by};
 use crate::standing::position_after;
 use crate::type_config::{Membership, Payload, Raft, StoredMembership, TypeConfig};
 use rules::Facts;
@@ -69,7 +69,7 @@ impl Members {
     /// The members by the membership in force, with what they published as far as it is applied here.
     pub(crate) fn list(&self) -> Vec<Member> {
         let membership = self.metrics().membership_config;
-        self.named(membership.membership())
+        published_by(membership.membership(), &self.reader)
     }
 
     /// Makes a change, and returns the members after it.
@@ -104,18 +104,6 @@ impl Members {
         self.raft.metrics().borrow_watched().clone()
     }
 
-    fn named(&self, membership: &Membership) -> Vec<Member> {
-        let known = self.reader.members();
-        let mut members = members_of(membership);
-        for member in &mut members {
-            if let Some(known) = known.iter().find(|known| known.id == member.id) {
-                member.name.clone_from(&known.name);
-                member.client_urls.clone_from(&known.client_urls);
-            }
-        }
-        members
-    }
-
     fn judge(
         &self,
         change: &MemberChange,
@@ -127,7 +115,7 @@ impl Members {
             return Err(Refusal::NotLeader);
         };
         let facts = Facts {
-            members: &self.named(metrics.membership_config.membership()),
+            members: &published_by(metrics.membership_config.membership(), &self.reader),
             was_removed: &|id| self.reader.was_removed(id),
             answers: &|id| match heard.get(&id) {
                 Some(Some(at)) => at.elapsed() < self.silence,

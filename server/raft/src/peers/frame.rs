@@ -11,7 +11,7 @@
 
 use std::io;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -22,6 +22,9 @@ pub(crate) const GREETING_BYTES: usize = 64 << 10;
 pub(crate) const MOST_BYTES: usize = 1 << 30;
 /// What is read at once, unless a frame is known to be longer.
 const READ_BYTES: usize = 64 << 10;
+/// A shorter body is copied, or each small entry of the log would hold the whole buffer that it arrived in, and the next read would
+/// need another.
+const COPIED_BYTES: usize = 8 << 10;
 
 /// Appends `message` as a frame.
 pub(crate) fn put(out: &mut BytesMut, message: &impl Message) {
@@ -95,12 +98,17 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         if self.buffer.len() < whole {
             return Ok(None);
         }
-        let mut frame = self.buffer.split_to(whole).freeze();
-        let body = frame.split_off(HEAD_BYTES);
-        if crc32c::crc32c(&body).to_le_bytes() != frame[4..] {
+        let (head, body) = self.buffer[..whole].split_at(HEAD_BYTES);
+        if crc32c::crc32c(body).to_le_bytes() != head[4..] {
             return Err(invalid("a message was damaged on its way"));
         }
-        Ok(Some(body))
+        if body.len() <= COPIED_BYTES {
+            let body = Bytes::copy_from_slice(body);
+            self.buffer.advance(whole);
+            return Ok(Some(body));
+        }
+        let mut frame = self.buffer.split_to(whole).freeze();
+        Ok(Some(frame.split_off(HEAD_BYTES)))
     }
 }
 
@@ -111,7 +119,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keystead_proto::peer::{Ask, Hello};
+    use keystead_proto::peer::{Ask, Hello, ask};
 
     fn hello(from: u64) -> Hello {
         Hello {
@@ -150,6 +158,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_small_message_does_not_hold_the_buffer_that_it_arrived_in() {
+        let mut out = BytesMut::new();
+        for bytes in [100, COPIED_BYTES, 100] {
+            let what = Some(ask::What::Request(vec![0; bytes].into()));
+            put(&mut out, &Ask { id: 1, what });
+        }
+        let mut frames = Frames::new(&out[..], GREETING_BYTES);
+        for alone in [true, false, true] {
+            let message = frames.next::<Ask>().await.unwrap().unwrap();
+            let Some(ask::What::Request(request)) = message.what else {
+                panic!("{message:?}");
+            };
+            assert_eq!(request.is_unique(), alone);
+        }
+    }
+
+    #[tokio::test]
     async fn a_flipped_bit_a_cut_end_and_a_length_beyond_the_limit_end_the_connection() {
         let mut out = BytesMut::new();
         put(&mut out, &hello(7));
@@ -164,9 +189,7 @@ mod tests {
             assert!(read(&out[..end]).await.map_or(true, |read| read.len() < 2));
         }
         let mut long = BytesMut::new();
-        let what = Some(keystead_proto::peer::ask::What::Request(
-            vec![0; GREETING_BYTES + 1].into(),
-        ));
+        let what = Some(ask::What::Request(vec![0; GREETING_BYTES + 1].into()));
         put(&mut long, &Ask { id: 1, what });
         let refused = read(&long).await.unwrap_err().to_string();
         assert!(refused.contains("a message of 65"), "{refused}");

@@ -24,18 +24,21 @@ pub struct Roster {
     pub members: Vec<Member>,
 }
 
-/// Asks at all of `peer_urls` at once, and returns the first answer that names any member; none where nobody gives
-/// one within `patience`. Blocks for so long at most.
+/// Asks at all of `peer_urls` at once, and returns the first answer that `fits`; where none does, the first that names any
+/// member, for who lags behind may know less than others; none where nobody gives one within `patience`. Blocks for so
+/// long at most.
 ///
 /// # Errors
 /// The system has no descriptors to give.
 pub fn ask_for_members(
     peer_urls: &[String],
     patience: Duration,
+    fits: impl Fn(&Roster) -> bool,
 ) -> std::io::Result<Option<Roster>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let urls = peer_urls.to_vec();
-    let first = async move {
+    let mut found = None;
+    let fitting = async {
         let mut asked = JoinSet::new();
         for url in urls {
             asked.spawn(async move {
@@ -45,15 +48,20 @@ pub fn ask_for_members(
             });
         }
         while let Some(answer) = asked.join_next().await {
-            if let Ok(Ok(roster)) = answer
-                && !roster.members.is_empty()
-            {
-                return Some(roster);
+            let Ok(Ok(roster)) = answer else { continue };
+            let fits = fits(&roster);
+            if fits || (found.is_none() && !roster.members.is_empty()) {
+                found = Some(roster);
+            }
+            if fits {
+                return;
             }
         }
-        None
     };
-    let found = runtime.block_on(async { timeout(patience, first).await.unwrap_or(None) });
+    // What was found until then counts.
+    runtime
+        .block_on(async { timeout(patience, fitting).await })
+        .ok();
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
     Ok(found)

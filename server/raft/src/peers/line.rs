@@ -1,6 +1,6 @@
 //! A kept connection to one member for one purpose, dialled when there is something to say and again when it broke.
 //!
-//! Whoever has a [`Line`] hands over orders, from any thread; one task on the peers' thread writes all that is ready at
+//! Whoever has a [`Line`] hands over orders, from any thread; one task on the core thread writes all that is ready at
 //! once and hands out the answers as they come. Nothing is sent twice: what was on a connection that broke is told as lost.
 
 use std::collections::HashMap;
@@ -66,7 +66,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The line to `target`, and the task that keeps it, to be run on the peers' thread.
+    /// The line to `target`, and the task that keeps it, to be run on the core thread.
     pub(super) fn to(
         target: u64,
         purpose: Purpose,

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!  openraft's tasks ──► Peer ──► Line ──────────► one connection a member and purpose
-//!  core thread          network  line, greeting   peers' thread: dials, encodes, writes what is ready at once
+//!                       network  line, greeting: dials, encodes, writes what is ready at once
 //!
 //!  RaftCore ◄────── Raft's handle ◄── serve ◄──── connections that others dialled
 //! ```
 //!
 //! A member dials each other one for calls (votes, heartbeats, forwarded requests) and, while it leads, for the log, so that
 //! a heartbeat never stands behind a megabyte of entries. Answers come back on the connection of the question.
-//! All of it runs on one thread with a runtime of its own; the core thread hands over messages and hears answers, and never
-//! waits for a socket.
+//! All of it are tasks on the core thread: what arrives is with openraft, and what openraft has to say on its way, without another
+//! thread being woken. For a lone write those wakes were most of what a cluster paid for it.
 
 mod addresses;
 mod frame;
@@ -26,15 +26,13 @@ pub(crate) mod translate;
 mod window;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use keystead_proto::peer;
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::{oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 pub(crate) use hash::ask_all as ask_for_hashes;
 pub use hash::{HashAnswer, NoHash, PeerHash};
@@ -42,9 +40,8 @@ pub use inquiry::{Roster, ask_for_members};
 pub(crate) use line::LineError;
 pub(crate) use removal::suspect;
 pub use serve::PeerListener;
-pub(crate) use serve::Serving;
+pub(crate) use serve::{Serving, all as serve_all};
 
-use crate::blocking::simulated;
 use crate::config::Config;
 use crate::data_dir::Identity;
 use crate::sink::Observer;
@@ -144,6 +141,15 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// Ways whose tasks run on the caller's runtime.
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self {
+            shared: Arc::new(shared),
+            lines: Arc::default(),
+            runtime: Handle::current(),
+        }
+    }
+
     /// The lines to a member.
     pub(crate) fn lines(&self, target: u64) -> Arc<Lines> {
         let mut lines = self.lines.lock();
@@ -161,83 +167,5 @@ impl Peers {
         });
         lines.insert(target, made.clone());
         made
-    }
-}
-
-/// The thread, which ends when this is dropped.
-pub(crate) struct PeersThread {
-    pub(crate) peers: Peers,
-    serve: Option<oneshot::Sender<Serving>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// Starts the thread. Nothing is taken from `listeners` before there is something to serve with.
-///
-/// # Errors
-/// The system has no thread to give, or no descriptors.
-pub(crate) fn start(shared: Shared, listeners: Vec<PeerListener>) -> io::Result<PeersThread> {
-    let shared = Arc::new(shared);
-    let peers = |runtime| Peers {
-        shared: shared.clone(),
-        lines: Arc::default(),
-        runtime,
-    };
-    let (serve, serving) = oneshot::channel();
-    let (stop, stopped) = oneshot::channel();
-    let serving_for = shared.clone();
-    let work = async move {
-        let Ok(serving) = serving.await else {
-            return;
-        };
-        serve::all(serving_for, serving, listeners).await;
-    };
-    if simulated() {
-        drop(tokio::spawn(work));
-        return Ok(PeersThread {
-            peers: peers(Handle::current()),
-            serve: Some(serve),
-            stop: Some(stop),
-            thread: None,
-        });
-    }
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let peers = peers(runtime.handle().clone());
-    let thread = thread::Builder::new().name("peers".into()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = work => {}
-                // The sender was dropped: that is the end, too.
-                _ = stopped => {}
-            }
-        });
-        runtime.shutdown_background();
-    })?;
-    Ok(PeersThread {
-        peers,
-        serve: Some(serve),
-        stop: Some(stop),
-        thread: Some(thread),
-    })
-}
-
-impl PeersThread {
-    /// Takes connections of other members from now on.
-    pub(crate) fn serve(&mut self, serving: Serving) {
-        if let Some(serve) = self.serve.take() {
-            // The thread has ended only if it was told to.
-            serve.send(serving).ok();
-        }
-    }
-}
-
-impl Drop for PeersThread {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the peers' thread ended by a panic");
-        }
     }
 }

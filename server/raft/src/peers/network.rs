@@ -1,5 +1,5 @@
-//! openraft's side of the way to other members: what its tasks call, on the core thread. Everything is handed to the lines,
-//! which encode it and wait for the network on a thread of their own.
+//! openraft's side of the way to other members: what its tasks call. Everything is handed to the lines, which encode it and
+//! wait for the network in tasks of their own.
 
 use std::future::Future;
 use std::sync::Arc;

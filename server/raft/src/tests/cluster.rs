@@ -11,7 +11,9 @@ use keystead_proto::internal::Record;
 use keystead_state::{Limits, Outcome, Reader};
 
 use super::{Collected, Nobody, dump, eventually, kill, propose, put, revision, stop};
-use crate::{Config, Consensus, DataDirError, Identity, PeerListener, ReplySink, StartError};
+use crate::{
+    Config, Consensus, DataDirError, Identity, MemberChange, PeerListener, ReplySink, StartError,
+};
 
 /// Enough for a debug build on a machine that is busy with other things.
 const ELECTION: Duration = Duration::from_millis(1500);
@@ -412,4 +414,47 @@ fn a_kill_between_the_new_store_and_the_log_that_begins_behind_it_is_survived() 
     cluster.write(away, &put("after", "v"));
     cluster.settled();
     assert!(!dir.join("INSTALLING").exists());
+}
+
+/// Its leader would not be reached by it otherwise, until the next change of the members.
+#[test]
+fn addresses_that_were_given_up_with_the_log_are_not_dialled() {
+    let mut cluster = Cluster::started(3);
+    let leader = cluster.leader();
+    let others: Vec<usize> = (0..3).filter(|member| *member != leader).collect();
+    let moved = others[0];
+    cluster.write(leader, &put("before", "v"));
+    others.iter().for_each(|member| cluster.kill(*member));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let change = MemberChange::Update {
+        id: Cluster::id(moved),
+        peer_urls: vec!["unix:///nowhere".to_owned()],
+    };
+    let old = cluster.member(leader).clone();
+    let changing =
+        || async { tokio::time::timeout(ELECTION / 10, old.change_members(&change)).await };
+    eventually("the change to stand in the log", || {
+        assert!(runtime.block_on(changing()).is_err(), "nobody else has it");
+        let moved = Cluster::id(moved);
+        let known = old.members().into_iter().find(|member| member.id == moved);
+        known.is_some_and(|member| member.peer_urls == ["unix:///nowhere"])
+    });
+    drop(old);
+    cluster.kill(leader);
+
+    others.iter().for_each(|member| cluster.start(*member));
+    let next = cluster.leader();
+    cluster.write(next, &put("without-it", "v"));
+    cluster.start(leader);
+    cluster.settled();
+    eventually("the member with the address to lead", || {
+        let leads = cluster.member(cluster.leader());
+        runtime
+            .block_on(leads.move_leader(Cluster::id(moved)))
+            .is_ok()
+    });
+    cluster.write(leader, &put("through-it", "v"));
 }

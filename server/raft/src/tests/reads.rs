@@ -1,10 +1,15 @@
 //! What members say to who asks whether they back it, and to who asks up to where to apply.
 
+use std::time::{Duration, Instant};
+
 use keystead_proto::peer::{ReadIndex, answer, ask};
+use keystead_state::Refusal;
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use super::cluster::Cluster;
 use super::{eventually, put};
+use crate::Config;
 use crate::peers::translate;
 use crate::standing::position_after;
 use crate::type_config::Vote;
@@ -17,9 +22,13 @@ struct Three {
 
 impl Three {
     fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(adjust: fn(&mut Config)) -> Self {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         Self {
-            cluster: Cluster::started(3),
+            cluster: Cluster::started_with(3, adjust),
             runtime: runtime.enable_all().build().unwrap(),
         }
     }
@@ -92,4 +101,25 @@ fn a_leader_tells_everyone_up_to_where_to_apply_whatever_their_vote() {
             }
         }
     }
+}
+
+/// It leads still, and asks for a quorum in one round after the other.
+#[test]
+fn a_leader_without_a_quorum_refuses_its_reads_when_their_time_is_up() {
+    const ELECTION: Duration = Duration::from_millis(500);
+    let mut three = Three::with(|config| {
+        config.election_timeout = ELECTION;
+        config.heartbeat = ELECTION / 10;
+    });
+    let leader = three.cluster.leader();
+    (0..3)
+        .filter(|member| *member != leader)
+        .for_each(|member| three.cluster.kill(member));
+    let (began, deadline) = (Instant::now(), Duration::from_secs(5) + 2 * ELECTION);
+    let reading = async {
+        let barrier = three.cluster.member(leader).read_barrier();
+        timeout(deadline + Duration::from_secs(5), barrier).await
+    };
+    assert_eq!(three.runtime.block_on(reading), Ok(Err(Refusal::Timeout)));
+    assert!(began.elapsed() > deadline);
 }

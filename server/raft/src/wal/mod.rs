@@ -214,6 +214,7 @@ impl Wal {
                 done,
             });
         }
+        drop(state);
         self.shared.queued.ring();
         Ok(())
     }
@@ -242,6 +243,7 @@ impl Wal {
         let kept = state.index.last().map_or(0, |last| last.index + 1);
         self.shared.synced.fetch_min(kept, Release);
         state.queue(Operation::Truncate { last_kept });
+        drop(state);
         self.shared.queued.ring();
         Ok(())
     }
@@ -255,6 +257,7 @@ impl Wal {
         let mut state = self.shared.accepting()?;
         state.index.purge(upto);
         state.queue(Operation::Purge { upto });
+        drop(state);
         self.shared.queued.ring();
         Ok(())
     }

@@ -154,9 +154,9 @@ impl Pool {
             let Some(segment) = state.ready.pop_front() else {
                 return Err(state.failure.clone().unwrap_or(WalError::Closed));
             };
-            self.changed.ring_all();
             segment
         };
+        self.changed.ring_all();
         if segment.len < len {
             self.lengthen(&mut segment, len).await?;
         }

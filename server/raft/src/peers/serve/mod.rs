@@ -1,9 +1,11 @@
-//! What other members ask of this one: connections that they dialled, on the peers' thread.
+//! What other members ask of this one: connections that they dialled.
 //!
 //! Entries of the log go to openraft one after the other, and are answered when they are on the disk, as many as are
 //! ready with one answer. Calls are answered each by itself.
 
+mod answers;
 mod hash;
+mod seats;
 mod snapshot;
 
 use std::io;
@@ -11,7 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use keystead_proto::peer::{
     self, Answer, Append, Ask, Ballot, Forward, Hello, Line, Nothing, ReadIndex, Reason, Refused,
@@ -21,11 +23,11 @@ use keystead_seeded::{Bug, planted};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use prost::Message as _;
-use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::ReadHalf;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Shared;
 use super::addresses::Socket;
@@ -35,13 +37,12 @@ use super::translate::{self, AppendResult};
 use crate::backing::Backed;
 use crate::flusher;
 use crate::installing::Installing;
+use crate::node::published_by;
 use crate::proposer::{ForwardAnswer, ForwardSink};
 use crate::queue::{Forwarded, Queue};
 use crate::reads::Reads;
 use crate::type_config::{Raft, TypeConfig};
 
-/// Connections at a time: members have two each, the rest are strangers.
-const CONNECTIONS: usize = 512;
 /// How long somebody who connected may take to say who it is.
 const GREETING: Duration = Duration::from_secs(5);
 /// Calls of one connection that are being answered at a time.
@@ -53,6 +54,8 @@ const WAITING_ANSWERS: usize = 1024;
 /// How long the port rests when the system gives no connection.
 const REST: Duration = Duration::from_millis(100);
 
+use answers::UNAWAITED;
+use seats::{Seat, Seats};
 pub(super) use snapshot::Begun;
 
 /// Where other members connect to.
@@ -67,7 +70,7 @@ pub enum PeerListener {
     Simulated(u16),
 }
 
-/// The same, polled by the peers' runtime.
+/// The same, polled by the core's runtime.
 enum Port {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -122,20 +125,21 @@ struct Served {
     with: Serving,
     /// Whose turn it is to have this member hash what it stores.
     hashing: tokio::sync::Mutex<()>,
+    seats: Arc<Seats>,
 }
 
 /// Serves all that connect, until it is dropped.
-pub(super) async fn all(shared: Arc<Shared>, with: Serving, listeners: Vec<PeerListener>) {
+pub(crate) async fn all(shared: Arc<Shared>, with: Serving, listeners: Vec<PeerListener>) {
     let served = Arc::new(Served {
         shared,
         with,
         hashing: tokio::sync::Mutex::default(),
+        seats: Arc::default(),
     });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut ports = JoinSet::new();
     for listener in listeners {
         match Port::of(listener).await {
-            Ok(port) => drop(ports.spawn(take(served.clone(), room.clone(), port))),
+            Ok(port) => drop(ports.spawn(take(served.clone(), port))),
             Err(error) => tracing::error!(%error, "a peer port can't be served"),
         }
     }
@@ -144,18 +148,21 @@ pub(super) async fn all(shared: Arc<Shared>, with: Serving, listeners: Vec<PeerL
     std::future::pending().await
 }
 
-async fn take(served: Arc<Served>, room: Arc<Semaphore>, port: Port) {
+async fn take(served: Arc<Served>, port: Port) {
     let mut connections = JoinSet::new();
-    while let Ok(permit) = room.clone().acquire_owned().await {
+    loop {
         while connections.try_join_next().is_some() {}
         match port.accept().await {
             Ok(socket) => {
-                let served = served.clone();
+                let (served, seat) = (served.clone(), served.seats.take());
                 connections.spawn(async move {
-                    if let Err(error) = connection(served, socket).await {
+                    let ended = tokio::select! {
+                        ended = connection(served, &seat, socket) => ended,
+                        () = seat.must_leave() => Err(io::Error::other("it made way for another")),
+                    };
+                    if let Err(error) = ended {
                         tracing::debug!(%error, "a peer's connection ended");
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {
@@ -167,9 +174,8 @@ async fn take(served: Arc<Served>, room: Arc<Semaphore>, port: Port) {
 }
 
 type Reader = Frames<ReadHalf<Box<dyn Socket>>>;
-type Writer = WriteHalf<Box<dyn Socket>>;
 
-async fn connection(served: Arc<Served>, socket: Box<dyn Socket>) -> io::Result<()> {
+async fn connection(served: Arc<Served>, seat: &Seat, socket: Box<dyn Socket>) -> io::Result<()> {
     let (reader, mut writer) = tokio::io::split(socket);
     let mut frames = Frames::new(reader, frame::GREETING_BYTES);
     let hello = timeout(GREETING, frames.next::<Hello>()).await??;
@@ -195,6 +201,7 @@ async fn connection(served: Arc<Served>, socket: Box<dyn Socket>) -> io::Result<
     if is_refused || removed {
         return Ok(());
     }
+    seat.greeted(hello.from, hello.line());
     frames.trust();
     let (answers, written) = mpsc::channel(WAITING_ANSWERS);
     let serving = async {
@@ -206,22 +213,8 @@ async fn connection(served: Arc<Served>, socket: Box<dyn Socket>) -> io::Result<
             _ => Ok(()),
         }
     };
-    let (served, written) = tokio::join!(serving, write(written, writer));
+    let (served, written) = tokio::join!(serving, answers::write(written, writer, UNAWAITED));
     served.and(written)
-}
-
-/// Writes answers, all that are ready at once, until there is nobody left to give one.
-async fn write(mut answers: mpsc::Receiver<Answer>, mut writer: Writer) -> io::Result<()> {
-    let mut out = BytesMut::new();
-    while let Some(answer) = answers.recv().await {
-        frame::put(&mut out, &answer);
-        while let Ok(answer) = answers.try_recv() {
-            frame::put(&mut out, &answer);
-        }
-        writer.write_all(&out).await?;
-        out.clear();
-    }
-    Ok(())
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -330,7 +323,8 @@ async fn log(
     }
 }
 
-/// Answers what openraft has on its disk, as much as is ready with one answer.
+/// Answers what openraft has on its disk, as much as is ready with one answer. The leader learns nothing when it is told once more up to
+/// where the logs match, as after a message that says what is committed: that waits for the next answer.
 async fn acknowledge(
     served: Arc<Served>,
     id: u64,
@@ -340,18 +334,25 @@ async fn acknowledge(
     // Asked once more after its end, where that comes right behind a result.
     let mut results = pin!(results.fuse());
     let mut count = 0;
+    let mut told = None;
     // None: the core has stopped, and so does the process.
     while let Some(Some(mut result)) = results.next().await {
         count += 1;
-        while result.is_ok()
-            && let Some(Some(Some(next))) = results.next().now_or_never()
-        {
-            count += 1;
-            result = next;
-        }
         if result.is_ok() {
             served.shared.standing.heard_leader();
         }
+        let until = Instant::now() + UNAWAITED;
+        while let Ok(matched) = &result {
+            let more = results.next();
+            let next = match told.as_ref() == Some(matched) {
+                true => timeout_at(until, more).await.ok(),
+                false => more.now_or_never(),
+            };
+            let Some(Some(Some(next))) = next else { break };
+            count += 1;
+            result = next;
+        }
+        told = result.as_ref().ok().cloned();
         let what = Some(answer::What::Appended(translate::appended(count, &result)));
         if answers.send(Answer { id, what }).await.is_err() {
             return;
@@ -360,9 +361,12 @@ async fn acknowledge(
 }
 
 impl Served {
-    /// The answer to who asks without belonging to the cluster.
+    /// The answer to who asks without belonging to the cluster: the members by the log, for an entry that adds one may wait
+    /// for that very member, which asks this first.
     fn roster(&self) -> Welcome {
-        let members = self.with.reader.members();
+        let metrics = self.with.raft.metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        let members = published_by(membership.membership(), &self.with.reader);
         Welcome {
             roster: Some(Roster {
                 cluster_id: self.shared.me.cluster_id,
