@@ -112,6 +112,9 @@ pub struct Globals {
         hide_default_value = true
     )]
     pub discovery_srv_name: String,
+    /// Take what DNS has without TLS, too
+    #[arg(long, global = true, default_value = "true")]
+    pub insecure_discovery: bool,
     /// How long a command may take [default: 5s]
     #[arg(long, global = true, value_parser = duration::parse)]
     pub command_timeout: Option<std::time::Duration>,
@@ -259,7 +262,12 @@ pub fn run(program: &'static str, words: Vec<OsString>) -> ExitCode {
         }
         _ => {}
     }
-    let endpoints = globals.endpoints.clone();
+    // Those that DNS names are in the error.
+    let endpoints = if globals.discovery_srv.is_empty() {
+        globals.endpoints.clone()
+    } else {
+        Vec::new()
+    };
     match run_command(globals, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&endpoints),
@@ -301,7 +309,7 @@ fn run_command(globals: Globals, command: Command) -> Result<()> {
         .build()
         .map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
     runtime.block_on(async {
-        let context = Context::new(globals)?;
+        let context = Context::new(globals).await?;
         match command {
             Command::Get(get) => get.run(context).await,
             Command::Put(put) => put.run(context).await,

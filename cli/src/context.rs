@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use keystead_client::bytes::Bytes;
-use keystead_client::{CallOptions, Client, ConnectOptions, Credentials, Identity, Tls};
+use keystead_client::{
+    CallOptions, Client, ConnectOptions, Credentials, Identity, Tls, look_up_endpoints,
+};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::command_line::Globals;
@@ -21,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Context {
     /// Asks any of the endpoints. Connects with its first call.
     pub client: Client,
-    /// As the user named them.
+    /// As the user named them, or as DNS does.
     pub endpoints: Vec<String>,
     /// Prints the answers.
     pub printer: Printer,
@@ -33,9 +35,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Asks DNS first, if it is to.
+    ///
     /// # Errors
-    /// An option is not what it must be, or the password that was asked for could not be read.
-    pub fn new(globals: Globals) -> Result<Context> {
+    /// An option is not what it must be, the password that was asked for could not be read, or DNS names no member.
+    pub async fn new(globals: Globals) -> Result<Context> {
         if globals.debug {
             let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr);
             subscriber.with_max_level(LevelFilter::DEBUG).init();
@@ -46,7 +50,7 @@ impl Context {
         }
         let timeout = globals.command_timeout.unwrap_or(TIMEOUT);
         let printer = Printer::new(&globals.write_out, globals.hex)?;
-        let endpoints = endpoints(&globals);
+        let endpoints = endpoints(&globals).await?;
         let encrypted =
             !globals.insecure_transport || globals.cacert.is_some() || globals.cert.is_some();
         let options = ConnectOptions {
@@ -107,19 +111,37 @@ impl Context {
     }
 }
 
-fn endpoints(globals: &Globals) -> Vec<String> {
+async fn endpoints(globals: &Globals) -> Result<Vec<String>> {
     let (domain, name) = (&globals.discovery_srv, &globals.discovery_srv_name);
     if domain.is_empty() {
         let named = globals.endpoints.iter().map(|name| name.trim());
         let named = named.filter(|name| !name.is_empty());
-        return named.map(str::to_owned).collect();
+        return Ok(named.map(str::to_owned).collect());
     }
     let path = if name.is_empty() {
         String::new()
     } else {
         format!("/{name}")
     };
-    vec![format!("srv://{domain}{path}")]
+    let service = format!("srv://{domain}{path}");
+    let options = ConnectOptions {
+        dial_timeout: globals.dial_timeout,
+        ..ConnectOptions::new([service.as_str()])
+    };
+    let found = look_up_endpoints(&options).await?;
+    let is_taken = |endpoint: &String| {
+        let taken = globals.insecure_discovery || endpoint.starts_with("https://");
+        if !taken {
+            anstream::eprintln!("ignoring discovered insecure endpoint {endpoint:?}");
+        }
+        taken
+    };
+    let taken: Vec<_> = found.into_iter().filter(is_taken).collect();
+    if taken.is_empty() {
+        let sentence = format!("{service} has no endpoint with TLS, and no other is to be taken");
+        return Err(Failure::new(Exit::Error, sentence));
+    }
+    Ok(taken)
 }
 
 /// What the client takes for an endpoint: one without a scheme is https where there is something to encrypt with.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use keystead_proto::etcdserverpb::Member;
 use keystead_raft::{Identity, Roster};
 
-use crate::config::Config;
+use crate::config::{Config, Discovery};
 use crate::discovery::{self, DiscoveryError};
 use crate::identity;
 
@@ -35,7 +35,7 @@ pub enum FoundingError {
     Unmatched(Vec<String>),
     /// It was in the cluster before, and has lost what it knew.
     #[error(
-        "member {0:016x} has already been bootstrapped: a member that lost its data directory is removed and added anew, \
+        "member {0:x} has already been bootstrapped: a member that lost its data directory is removed and added anew, \
          with --initial-cluster-state=existing"
     )]
     Bootstrapped(u64),
@@ -49,7 +49,7 @@ pub enum FoundingError {
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NotNamed(String),
     /// Two founders have one address.
-    #[error("--initial-cluster: initial cluster {0} has duplicate url")]
+    #[error("initial cluster {0} has duplicate url")]
     DuplicateUrl(String),
     /// The list has other addresses than it would tell.
     #[error(
@@ -61,6 +61,51 @@ pub enum FoundingError {
         /// What is advertised.
         advertised: String,
     },
+    /// DNS leads to this member at more or fewer addresses than it would tell.
+    #[error("{}", other_records(.name, .found, .advertised))]
+    OtherRecords {
+        /// The member.
+        name: String,
+        /// Where the records lead to it.
+        found: Vec<String>,
+        /// What is advertised.
+        advertised: Vec<String>,
+    },
+}
+
+/// In etcd's words.
+fn other_records(name: &str, found: &[String], advertised: &[String]) -> String {
+    let missing = |from: &[String], other: &[String]| -> Vec<String> {
+        let urls = from.iter().filter(|url| !other.contains(url));
+        urls.cloned().collect()
+    };
+    let quoted = |urls: &[String]| {
+        let urls: Vec<_> = urls.iter().map(|url| format!("{url:?}")).collect();
+        format!("len([{}])", urls.join(" "))
+    };
+    let why = format!("{} != {}", quoted(advertised), quoted(found));
+    let (listed, told) = (list(name, found), advertised.join(","));
+    let (not_told, not_listed) = (missing(found, advertised), missing(advertised, found));
+    if !not_told.is_empty() {
+        let not_told = list(name, &not_told);
+        format!(
+            "--initial-cluster has {not_told} but missing from --initial-advertise-peer-urls={told} ({why})"
+        )
+    } else if !not_listed.is_empty() {
+        let not_listed = not_listed.join(",");
+        format!(
+            "--initial-advertise-peer-urls has {not_listed} but missing from --initial-cluster={listed}"
+        )
+    } else {
+        let told_as_list = list(name, advertised);
+        format!("failed to resolve {told} to match --initial-cluster={told_as_list} ({why})")
+    }
+}
+
+/// A member as `--initial-cluster` lists it.
+fn list(name: &str, urls: &[String]) -> String {
+    let urls: Vec<_> = urls.iter().map(|url| format!("{name}={url}")).collect();
+    urls.join(",")
 }
 
 /// A cluster in its beginning, the same for all that found it; or one that has begun, and is joined.
@@ -112,7 +157,7 @@ pub(crate) fn others(founding: &Founding) -> Vec<String> {
         .collect()
 }
 
-/// Whether the cluster that answers has not seen this founder start before.
+/// Whether the cluster that answers has not seen this member start before.
 ///
 /// # Errors
 /// [`FoundingError::Bootstrapped`].
@@ -126,18 +171,33 @@ pub(crate) fn is_new(founding: &Founding, roster: &Roster) -> Result<(), Foundin
 }
 
 /// The place of a member in a cluster that runs and to which it was added: the one whose peer URLs it has. `ask` gives
-/// what a member at one of the others' peer URLs says.
+/// what a member at one of the others' peer URLs says, of one that agrees with the list if there is one.
 ///
 /// # Errors
 /// See [`FoundingError`].
 pub(crate) fn join(
     config: &Config,
-    ask: impl FnOnce(&[String]) -> Option<Roster>,
+    ask: impl FnOnce(&[String], &dyn Fn(&Roster) -> bool) -> Option<Roster>,
 ) -> Result<Founding, FoundingError> {
     let named = listed(config)?;
     let others = named.iter().filter(|(name, _)| **name != config.name);
     let others: Vec<_> = others.flat_map(|(_, urls)| urls.clone()).collect();
-    let roster = ask(&others).ok_or(FoundingError::NobodyAnswers)?;
+    let agrees = |roster: &Roster| place(config, &named, roster).is_ok();
+    let roster = ask(&others, &agrees).ok_or(FoundingError::NobodyAnswers)?;
+    let founding = Founding {
+        identity: place(config, &named, &roster)?,
+        founders: Vec::new(),
+    };
+    is_new(&founding, &roster)?;
+    Ok(founding)
+}
+
+/// Who the member is by the roster, which must have the same members as the list.
+fn place(
+    config: &Config,
+    named: &BTreeMap<String, Vec<String>>,
+    roster: &Roster,
+) -> Result<Identity, FoundingError> {
     if roster.members.len() != named.len() {
         return Err(FoundingError::MemberCount {
             listed: named.len(),
@@ -157,19 +217,16 @@ pub(crate) fn join(
     for urls in named.values() {
         id_of(urls)?;
     }
-    Ok(Founding {
-        identity: Identity {
-            cluster_id: roster.cluster_id,
-            member_id: id_of(&named[&config.name])?,
-        },
-        founders: Vec::new(),
+    Ok(Identity {
+        cluster_id: roster.cluster_id,
+        member_id: id_of(&named[&config.name])?,
     })
 }
 
 /// The peer URLs of each founder, sorted, by name; this one is among them.
 fn listed(config: &Config) -> Result<BTreeMap<String, Vec<String>>, FoundingError> {
     let named = match &config.discovery {
-        Some(discovery) => discovery::find(config, discovery)?,
+        Some(discovery) => found_by_dns(config, discovery)?,
         None => named(config)?,
     };
     let mut urls: Vec<_> = named.values().flatten().collect();
@@ -177,9 +234,25 @@ fn listed(config: &Config) -> Result<BTreeMap<String, Vec<String>>, FoundingErro
     urls.sort_unstable();
     urls.dedup();
     if urls.len() < count {
-        let member = |(name, urls): (&String, &Vec<String>)| format!("{name}={}", urls.join(","));
-        let list: Vec<_> = named.iter().map(member).collect();
+        let list: Vec<_> = named.iter().map(|(name, urls)| list(name, urls)).collect();
         return Err(FoundingError::DuplicateUrl(list.join(",")));
+    }
+    Ok(named)
+}
+
+/// The same as DNS names them. A founder is reached at all that it advertises, and nowhere else; who joins is known already.
+fn found_by_dns(
+    config: &Config,
+    discovery: &Discovery,
+) -> Result<BTreeMap<String, Vec<String>>, FoundingError> {
+    let named = discovery::find(config, discovery)?;
+    let (found, advertised) = (&named[&config.name], &config.advertise_peer_urls);
+    if !config.joins && found.len() != advertised.len() {
+        return Err(FoundingError::OtherRecords {
+            name: config.name.clone(),
+            found: found.clone(),
+            advertised: advertised.clone(),
+        });
     }
     Ok(named)
 }
@@ -206,12 +279,8 @@ fn named(config: &Config) -> Result<BTreeMap<String, Vec<String>>, FoundingError
         return Err(FoundingError::NotNamed(config.name.clone()));
     };
     if *own != config.advertise_peer_urls {
-        let listed: Vec<_> = own
-            .iter()
-            .map(|url| format!("{}={url}", config.name))
-            .collect();
         return Err(FoundingError::OtherUrls {
-            listed: listed.join(","),
+            listed: self::list(&config.name, own),
             advertised: config.advertise_peer_urls.join(","),
         });
     }
@@ -274,8 +343,12 @@ mod tests {
             ..Config::default()
         };
         let joined = |answer: Option<Roster>| {
-            join(&config, |others| {
+            join(&config, |others, agrees| {
                 assert_eq!(others, [theirs]);
+                if let Some(roster) = &answer {
+                    let named = roster.members.iter().any(|it| it.peer_urls == [ours]);
+                    assert_eq!(agrees(roster), named);
+                }
                 answer
             })
         };
@@ -288,10 +361,12 @@ mod tests {
         assert_eq!(place.founders, []);
         let not_added = roster(&[(7, theirs, "")]);
         let elsewhere = roster(&[(7, theirs, ""), (9, "http://other:1", "")]);
+        let started = roster(&[(7, theirs, ""), (9, ours, "http://localhost:2379")]);
         for (answer, error) in [
             (None, "could not retrieve cluster information"),
             (Some(not_added), "member count is unequal"),
             (Some(elsewhere), "unmatched member while checking PeerURLs"),
+            (Some(started), "member 9 has already been bootstrapped"),
         ] {
             let refused = joined(answer).expect_err("refused").to_string();
             assert!(refused.contains(error), "{refused}");

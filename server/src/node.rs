@@ -32,9 +32,9 @@ use crate::{compactor, corruption, leader_request, open_files};
 /// How long calls that are open may go on after the member was told to stop.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long the members of a cluster may take to say who they are to one that joins it, and to one that takes itself for a
-/// founder: at the first beginning nobody answers.
+/// founder, as long as etcd gives them: at the first beginning nobody answers, which is known at once but where an address is silent.
 const JOINING: Duration = Duration::from_secs(5);
-const FOUNDING: Duration = Duration::from_millis(500);
+const FOUNDING: Duration = Duration::from_secs(1);
 /// How long a busy leader is left alone by a member that starts.
 const BUSY: Duration = Duration::from_millis(200);
 /// How often tokens that have ended are looked for.
@@ -281,12 +281,17 @@ fn whose(config: &Config) -> Result<Founding, StartError> {
                 identity,
                 founders: Vec::new(),
             })),
-        None if config.joins => Ok(founding::join(config, |others| ask(others, JOINING))?),
+        None if config.joins => Ok(founding::join(config, |others, agrees| {
+            ask(others, JOINING, agrees)
+        })?),
         None => {
             let founding = founding::found(config)?;
             let others = founding::others(&founding);
             if let Some(roster) = (!others.is_empty())
-                .then(|| ask(&others, FOUNDING))
+                .then(|| {
+                    let began = |roster: &Roster| founding::is_new(&founding, roster).is_err();
+                    ask(&others, FOUNDING, began)
+                })
                 .flatten()
             {
                 founding::is_new(&founding, &roster)?;
@@ -297,8 +302,8 @@ fn whose(config: &Config) -> Result<Founding, StartError> {
 }
 
 /// What one of the members at these peer URLs says of its cluster, where any does.
-fn ask(peer_urls: &[String], patience: Duration) -> Option<Roster> {
-    raft::ask_for_members(peer_urls, patience)
+fn ask(peer_urls: &[String], patience: Duration, fits: impl Fn(&Roster) -> bool) -> Option<Roster> {
+    raft::ask_for_members(peer_urls, patience, fits)
         .inspect_err(|error| tracing::warn!(%error, "the other members can't be asked"))
         .ok()
         .flatten()

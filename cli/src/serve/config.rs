@@ -45,7 +45,7 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         listen_client: listened(given, "listen-client-urls", DEFAULT_CLIENT_URL)?,
         advertise_peer_urls: advertised(given, "initial-advertise-peer-urls", DEFAULT_PEER_URL)?,
         advertise_client_urls: advertised(given, "advertise-client-urls", DEFAULT_CLIENT_URL)?,
-        initial_cluster: given.get("initial-cluster").map(str::to_owned),
+        initial_cluster: initial_cluster(given),
         discovery: discovery(given)?,
         joins: given.read("initial-cluster-state", false, cluster_state)?,
         cluster_token: given
@@ -96,6 +96,15 @@ pub fn build(given: &Given, suffix: &str) -> Result<Config, Refusal> {
         return Err(Refusal::Invalid(sentence.to_owned()));
     }
     Ok(config)
+}
+
+/// Who founds the cluster, if they are listed. As in etcd nobody does where records are named and no domain is that has them.
+fn initial_cluster(given: &Given) -> Option<String> {
+    let listed = given.get("initial-cluster").map(str::to_owned);
+    let without_domain = given.file.is_none()
+        && given.text("discovery-srv").is_none()
+        && given.text("discovery-srv-name").is_some();
+    listed.or_else(|| without_domain.then(String::new))
 }
 
 /// Where DNS names the members, if it is to.
