@@ -139,7 +139,7 @@ impl Client {
     }
 
     /// Ends every session of this client and its clones, also those by which locks and registrations are held, and waits until their leases
-    /// are revoked. For who is about to close it, so that nobody has to wait for the leases' ends.
+    /// are revoked. For who is about to close it, so that nobody has to wait for the leases' ends. What was registered is not registered again.
     ///
     /// # Errors
     /// A lease could not be revoked; it ends by itself after its TTL.

@@ -215,6 +215,7 @@
 
 mod auth;
 mod backoff;
+mod bell;
 mod cache;
 mod channel;
 mod client;
@@ -240,10 +241,14 @@ mod watch;
 pub use auth::roles::{Access, Permission, Role, Roles};
 pub use auth::status::AuthStatus;
 pub use auth::users::{User, Users};
+pub use bell::Bell;
 pub use bytes;
 pub use cache::subscription::{CacheNotice, Subscription};
 pub use cache::{Cache, CacheOptions, CacheView};
+pub use channel::borrower::{Borrower, WakeBell};
 pub use channel::descriptors::each_descriptor;
+pub use channel::lookout::Lookout;
+pub use channel::srv::look_up_endpoints;
 pub use client::Client;
 pub use cluster::members::{AddedMember, Member, Members};
 pub use election::observe::{LeaderEvent, Observer};

@@ -130,9 +130,12 @@ impl Kept {
         })
     }
 
-    /// What one revision changed; gives how many bytes the keys take.
+    /// What one revision changed; gives how many bytes the keys take. Nothing is kept of what comes after the end.
     pub(super) fn apply(&self, events: Vec<Event>, revision: i64) -> usize {
         let mut state = self.state.write();
+        if state.ended.is_some() {
+            return 0;
+        }
         let told = events.into_iter().map(|event| state.keys.apply(event));
         let told = told.collect();
         state.revision = revision;
@@ -148,9 +151,12 @@ impl Kept {
         self.tell(&state, false, false);
     }
 
-    /// Another state, which may be of a past that the cluster was restored to.
+    /// Another state, which may be of a past that the cluster was restored to. Nothing is kept of what comes after the end.
     pub(super) fn replace(&self, keys: Keys, revision: i64, restored: bool) {
         let mut state = self.state.write();
+        if state.ended.is_some() {
+            return;
+        }
         let before = std::mem::replace(&mut state.keys, keys);
         let changes = before.difference(&state.keys, revision);
         state.revision = revision;
@@ -165,9 +171,12 @@ impl Kept {
         self.state.write().trouble = error;
     }
 
-    /// Nothing more comes; the keys are given up.
+    /// Nothing more comes; the keys are given up. What ended it first stands.
     pub(super) fn end(&self, error: Error) {
         let mut state = self.state.write();
+        if state.ended.is_some() {
+            return;
+        }
         state.keys = Keys::default();
         state.ended = Some(error);
         for inbox in std::mem::take(&mut state.inboxes) {

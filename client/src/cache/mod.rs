@@ -22,10 +22,11 @@ use keystead_proto::mvccpb::KeyValue;
 use keystead_seeded::{Bug, planted};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+use tonic::Code;
 
 use crate::channel::Effect;
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::key_range::KeyRange;
 use crate::watch::Watch;
 use crate::watch::notice::Lag;
@@ -63,7 +64,7 @@ impl CacheOptions {
 }
 
 /// Some keys in memory. They are those of one revision at every moment, and follow the store through everything that passes by
-/// itself; a clone is the same cache, and dropping the last one ends it.
+/// itself; a clone is the same cache. [`Cache::close`] ends it, and so does dropping the last one.
 ///
 /// Reading costs no call and shows the keys as they were [`Cache::lag`] ago. What was written before a certain moment is there after
 /// [`Cache::sync`], what was written at a certain revision after [`Cache::reach`].
@@ -213,6 +214,14 @@ impl Cache {
         Subscription::new(self.clone())
     }
 
+    /// Ends it, with its clones and subscriptions: whatever is asked of it from now on is refused with `Closed`, and its keys
+    /// are given up. Closing it again does nothing. Never waits.
+    pub fn close(&self) {
+        let closed = Error::local(Kind::Closed, Code::Cancelled, "the cache was closed");
+        self.0.follower.kept().end(closed);
+        self.0.end();
+    }
+
     /// What every reader of the cache shares.
     fn follower(&self) -> &Follower {
         &self.0.follower
@@ -255,6 +264,12 @@ impl Cache {
 }
 
 impl Inner {
+    /// Nothing more comes from the store.
+    fn end(&self) {
+        self.task.abort();
+        self.follower.watcher().cancel();
+    }
+
     async fn sync(&self) -> Result<i64> {
         loop {
             let word = self.fence.ask(&self.client, &self.follower).await?;
@@ -299,7 +314,6 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.task.abort();
-        self.follower.watcher().cancel();
+        self.end();
     }
 }

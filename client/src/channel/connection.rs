@@ -13,9 +13,11 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::address::Address;
+use super::borrower;
 use super::failure::Failure;
 use super::frame::{self, Deframer};
 use super::keepalive::{Pulse, Waiting};
+use super::lending::Lending;
 
 /// What etcd calls the metadata that refuses a member without a leader.
 const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
@@ -23,6 +25,7 @@ const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
 /// A connection that was made, and may have ended since.
 pub(crate) struct Connection {
     requests: SendRequest<Bytes>,
+    lending: Arc<Lending>,
     pulse: Arc<Pulse>,
     scheme: Scheme,
     authority: Authority,
@@ -42,11 +45,13 @@ pub(super) struct Head {
 impl Connection {
     pub(super) fn new(
         requests: SendRequest<Bytes>,
+        lending: Arc<Lending>,
         pulse: Arc<Pulse>,
         address: &Address,
     ) -> Connection {
         Connection {
             requests,
+            lending,
             pulse,
             scheme: address.scheme(),
             authority: address.authority.clone(),
@@ -85,6 +90,9 @@ impl Connection {
         sent: &mut bool,
     ) -> Result<Bytes, Failure> {
         let _calling = self.pulse.call();
+        if self.pulse.is_lone() {
+            borrower::offer(&self.lending);
+        }
         let mut stream = self.open(head).await?;
         *sent = true;
         // Should the stream have ended by now, the answer says why.
@@ -109,6 +117,8 @@ impl Connection {
         poll_fn(|context| requests.poll_ready(context))
             .await
             .map_err(unsent)?;
+        // Counted first: who lends the connection after that finds that it is in use, and who has lent it is found by the wake.
+        let waiting = self.pulse.wait();
         let (response, send) = requests
             .send_request(self.request(head), false)
             .map_err(unsent)?;
@@ -117,7 +127,7 @@ impl Connection {
             answers: Answers {
                 state: Answer::Waiting(response),
                 deframer: Deframer::default(),
-                _waiting: self.pulse.wait(),
+                _waiting: waiting,
             },
         })
     }

@@ -16,7 +16,9 @@ use super::address::{Address, Place};
 use super::connection::Connection;
 use super::descriptors::Listed;
 use super::keepalive::{Driver, Keepalive, Pulse};
+use super::lending::Lending;
 use super::socket::Metered;
+use super::tcp::{Tcp, Wire};
 use super::tls::Encryption;
 use crate::telemetry::{self, ConnectionEvent, Sink};
 
@@ -31,6 +33,28 @@ const FRAME_BYTES: u32 = 256 << 10;
 pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// Whether sockets can be lent (`lending.rs`): where that was measured and tested. Elsewhere, with TLS and with socket files all is done by the runtime.
+const LENDS: bool = cfg!(target_os = "linux");
+
+/// A socket that is connected.
+struct Dialled {
+    socket: Box<dyn Socket>,
+    listed: Listed,
+    /// The same, where it can be lent.
+    tcp: Option<Arc<Tcp>>,
+}
+
+impl Dialled {
+    /// One that can't be lent.
+    fn new(socket: impl Socket + 'static, listed: Listed) -> Dialled {
+        Dialled {
+            socket: Box::new(socket),
+            listed,
+            tcp: None,
+        }
+    }
+}
 
 /// How connections are made.
 pub(super) struct Dialler {
@@ -59,16 +83,16 @@ impl Dialler {
     }
 
     async fn connect(&self, address: &Address) -> io::Result<Connection> {
-        let (socket, listed) = self.socket(&address.place).await?;
-        greet((socket, listed), address, self.keepalive, &self.sink).await
+        let dialled = self.socket(&address.place).await?;
+        greet(dialled, address, self.keepalive, &self.sink).await
     }
 
-    async fn socket(&self, place: &Place) -> io::Result<(Box<dyn Socket>, Listed)> {
+    async fn socket(&self, place: &Place) -> io::Result<Dialled> {
         match place {
             Place::Unix(path) => {
                 let socket = UnixStream::connect(path).await?;
                 let listed = Listed::new(&socket);
-                Ok((Box::new(socket), listed))
+                Ok(Dialled::new(socket, listed))
             }
             Place::Tcp {
                 host,
@@ -80,9 +104,16 @@ impl Dialler {
                 let listed = Listed::new(&socket);
                 if *encrypted {
                     let socket = self.encryption.wrap(host, socket).await?;
-                    Ok((Box::new(socket), listed))
+                    Ok(Dialled::new(socket, listed))
+                } else if LENDS {
+                    let tcp = Tcp::new(socket)?;
+                    let socket = Wire(tcp.clone());
+                    Ok(Dialled {
+                        tcp: Some(tcp),
+                        ..Dialled::new(socket, listed)
+                    })
                 } else {
-                    Ok((Box::new(socket), listed))
+                    Ok(Dialled::new(socket, listed))
                 }
             }
         }
@@ -90,7 +121,7 @@ impl Dialler {
 }
 
 async fn greet(
-    (socket, listed): (Box<dyn Socket>, Listed),
+    dialled: Dialled,
     address: &Address,
     keepalive: Keepalive,
     sink: &Sink,
@@ -101,10 +132,10 @@ async fn greet(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
         .enable_push(false)
-        .handshake(Metered::new(socket, listed, pulse.clone()))
+        .handshake(Metered::new(dialled.socket, dialled.listed, pulse.clone()))
         .await
         .map_err(io::Error::other)?;
-    let mut driver = Driver::new(connection, pulse.clone(), keepalive);
+    let mut driver = Driver::new(connection, dialled.tcp, pulse.clone(), keepalive);
     // A server that hangs accepts connections too: its kernel does. The first word must be its own.
     poll_fn(|context| match driver.poll_until_heard(context) {
         Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -113,8 +144,9 @@ async fn greet(
     })
     .await?;
     driver.tell(sink, address.name());
-    tokio::spawn(driver);
-    Ok(Connection::new(requests, pulse, address))
+    let (lending, driving) = Lending::new(Box::new(driver));
+    tokio::spawn(driving);
+    Ok(Connection::new(requests, lending, pulse, address))
 }
 
 /// A name may stand for several addresses, of which some may be dead.

@@ -3,7 +3,7 @@
 //! A connection that is in use and silent is pinged; when nothing at all is heard after that, it is given up, and every call on
 //! it ends. An idle connection is left alone: etcd closes one that pings while nothing is asked.
 
-use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -14,7 +14,10 @@ use bytes::Bytes;
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::lending::Drive;
+use super::lookout::Lookout;
 use super::socket::Metered;
+use super::tcp::Tcp;
 use crate::telemetry::{self, ConnectionEvent, Sink, TelemetrySink};
 
 /// How often a connection in use is looked at.
@@ -64,6 +67,16 @@ impl Pulse {
         Waiting(self.clone())
     }
 
+    /// One call at most waits for the server.
+    pub(super) fn is_lone(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) <= 1
+    }
+
+    /// Nothing waits for the server but one call, which has not asked yet.
+    fn is_unused(&self) -> bool {
+        self.is_lone() && self.active.load(Ordering::Relaxed) == 0
+    }
+
     /// Counts what waits as a call, too, until the result is dropped.
     pub(super) fn call(&self) -> Calling<'_> {
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -89,9 +102,11 @@ impl Drop for Calling<'_> {
     }
 }
 
-/// The task of one connection. It ends with the connection, which ends when nobody holds it and no stream is open.
+/// What drives one connection. It ends with the connection, which ends when nobody holds it and no stream is open.
 pub(super) struct Driver {
     connection: h2::client::Connection<Metered, Bytes>,
+    /// The socket, where it can be lent.
+    tcp: Option<Arc<Tcp>>,
     pings: Option<PingPong>,
     pulse: Arc<Pulse>,
     keepalive: Keepalive,
@@ -107,12 +122,14 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         mut connection: h2::client::Connection<Metered, Bytes>,
+        tcp: Option<Arc<Tcp>>,
         pulse: Arc<Pulse>,
         keepalive: Keepalive,
     ) -> Driver {
         Driver {
             pings: connection.ping_pong(),
             connection,
+            tcp,
             pulse,
             keepalive,
             timer: None,
@@ -178,12 +195,10 @@ impl Driver {
     }
 }
 
-impl Future for Driver {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let driver = &mut *self;
-        if !driver.gathered && driver.pulse.calls.load(Ordering::Relaxed) > 1 {
+impl Drive for Driver {
+    fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let driver = self;
+        if !driver.gathered && !driver.pulse.is_lone() {
             // The others whose turn it is may have something to say, too: all of it leaves in one write.
             driver.gathered = true;
             context.waker().wake_by_ref();
@@ -201,6 +216,23 @@ impl Future for Driver {
         }
         driver.pulse.ended.store(true, Ordering::Release);
         Poll::Ready(())
+    }
+
+    fn unwatch(&mut self, lookout: Option<&Arc<Lookout>>) -> Option<Arc<Tcp>> {
+        let tcp = self.tcp.as_ref()?;
+        // An event loop may be busy while something comes for a stream.
+        if lookout.is_some() && !self.pulse.is_unused() {
+            return None;
+        }
+        tcp.unwatch(lookout).then(|| tcp.clone())
+    }
+
+    fn looks_again(&self) -> bool {
+        self.timer.is_some()
+    }
+
+    fn watch(&mut self) -> io::Result<()> {
+        self.tcp.as_ref().map_or(Ok(()), |tcp| tcp.watch())
     }
 }
 

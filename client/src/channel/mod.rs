@@ -10,18 +10,22 @@
 
 mod address;
 mod auth;
+pub mod borrower;
 mod connection;
 pub mod descriptors;
 mod dial;
 mod failure;
 mod frame;
 mod keepalive;
+mod lending;
+pub mod lookout;
 mod ring;
 pub(crate) mod rpc;
 mod socket;
-mod srv;
+pub mod srv;
 mod stream;
 mod sync;
+mod tcp;
 mod tls;
 
 use std::sync::Arc;

@@ -5,14 +5,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::system_conf::read_system_conf;
 use tokio::time::timeout;
 
+use super::Failure;
 use super::address::Address;
+use super::rpc::Effect;
 use crate::error::{Error, Result};
+use crate::options::ConnectOptions;
 
 /// An endpoint `srv://domain` or `srv://domain/name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +27,27 @@ pub(super) struct Srv {
     domain: String,
     /// What tells several clusters of one domain apart, after a dash in the service's name.
     suffix: String,
+}
+
+/// The endpoints that those of `options` stand for by now: what DNS has in the place of each `srv://`, those with TLS first, and the others as they are.
+/// A client looks them up by itself; this is for who asks members one by one.
+///
+/// # Errors
+/// An endpoint cannot be read, or DNS has no records for one, or does not answer within the dial timeout.
+pub async fn look_up_endpoints(options: &ConnectOptions) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in &options.endpoints {
+        let Some(service) = Srv::parse(name)? else {
+            found.push(name.clone());
+            continue;
+        };
+        let asked = service.look_up(&options.nameservers, options.dial_timeout);
+        let addresses = asked
+            .await
+            .map_err(|why| Error::new(Failure::Unreachable(why), Effect::Read, ""))?;
+        found.extend(addresses.iter().map(ToString::to_string));
+    }
+    Ok(found)
 }
 
 /// etcd's names for what clients connect to, and how.
@@ -58,9 +84,8 @@ impl Srv {
     fn queries(&self) -> [(String, &'static str); 2] {
         SERVICES.map(|(service, scheme)| {
             let dash = if self.suffix.is_empty() { "" } else { "-" };
-            let (suffix, domain) = (&self.suffix, self.domain.trim_end_matches('.'));
-            // With the dot no search list of this machine is tried.
-            (format!("_{service}{dash}{suffix}._tcp.{domain}."), scheme)
+            let (suffix, domain) = (&self.suffix, &self.domain);
+            (format!("_{service}{dash}{suffix}._tcp.{domain}"), scheme)
         })
     }
 
@@ -75,15 +100,14 @@ impl Srv {
     ) -> Result<Vec<Address>, String> {
         let found = timeout(limit, self.resolve(nameservers)).await;
         let found = found.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
-        found.map_err(|why| format!("look up {}: {why}", self.name))
+        found.map_err(|why| format!("{why} ({})", self.name))
     }
 
     async fn resolve(&self, nameservers: &[SocketAddr]) -> Result<Vec<Address>, String> {
-        let resolver = resolver(nameservers).map_err(|error| error.to_string())?;
-        let mut found = Vec::new();
-        let mut why = "there are no such records".to_owned();
+        let (resolver, server) = resolver(nameservers).map_err(|error| error.to_string())?;
+        let (mut found, mut wrong) = (Vec::new(), Vec::new());
         for (query, scheme) in self.queries() {
-            match resolver.srv_lookup(query).await {
+            match resolver.srv_lookup(query.as_str()).await {
                 Ok(answer) => {
                     let targets = answer
                         .answers()
@@ -94,32 +118,57 @@ impl Srv {
                         });
                     found.extend(addresses(targets, scheme));
                 }
-                Err(error) => why = error.to_string(),
+                Err(error) => wrong.push(format!("lookup {query}{server}: {}", why(&error))),
             }
         }
         found.truncate(MOST_TARGETS);
-        if found.is_empty() {
-            Err(why)
-        } else {
-            Ok(found)
+        if !found.is_empty() {
+            return Ok(found);
         }
+        if wrong.is_empty() {
+            wrong.push("no record names a host".to_owned());
+        }
+        Err(format!("dns lookup errors: {}", wrong.join(" and ")))
     }
 }
 
-fn resolver(nameservers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
-    if nameservers.is_empty() {
-        // The system's configuration is read each time: it changes under processes that live long.
-        return TokioResolver::builder_tokio()?.build();
-    }
-    let servers = nameservers.iter().map(|address| {
-        let mut server = NameServerConfig::udp_and_tcp(address.ip());
-        for connection in &mut server.connections {
-            connection.port = address.port();
+/// Asks these servers, or where there are none this system's, whose configuration is read each time: it changes under processes that live
+/// long. And who is asked first, for the reader of an error.
+fn resolver(nameservers: &[SocketAddr]) -> Result<(TokioResolver, String), NetError> {
+    let (config, options) = if nameservers.is_empty() {
+        read_system_conf()?
+    } else {
+        let servers = nameservers.iter().map(|address| {
+            let mut server = NameServerConfig::udp_and_tcp(address.ip());
+            for connection in &mut server.connections {
+                connection.port = address.port();
+            }
+            server
+        });
+        let config = ResolverConfig::from_name_servers(servers.collect());
+        (config, ResolverOpts::default())
+    };
+    let first = config.name_servers().first();
+    let address = first.and_then(|it| Some(SocketAddr::new(it.ip, it.connections.first()?.port)));
+    let server = address.map_or_else(String::new, |address| format!(" on {address}"));
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    Ok((builder.with_options(options).build()?, server))
+}
+
+/// In the words of Go's resolver, which etcd's users know.
+fn why(error: &NetError) -> String {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none))
+            if [ResponseCode::NXDomain, ResponseCode::NoError].contains(&none.response_code) =>
+        {
+            "no such host".to_owned()
         }
-        server
-    });
-    let config = ResolverConfig::from_name_servers(servers.collect());
-    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
+        NetError::Dns(DnsError::NoRecordsFound(_) | DnsError::ResponseCode(_)) => {
+            "server misbehaving".to_owned()
+        }
+        NetError::Timeout => "i/o timeout".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn addresses<'a>(
@@ -141,8 +190,8 @@ mod tests {
         for (name, first, second) in [
             (
                 "srv://example.com",
-                "_etcd-client-ssl._tcp.example.com.",
-                "_etcd-client._tcp.example.com.",
+                "_etcd-client-ssl._tcp.example.com",
+                "_etcd-client._tcp.example.com",
             ),
             (
                 "srv://example.com./blue",

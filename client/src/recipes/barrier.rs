@@ -52,6 +52,15 @@ impl Barrier {
         Ok(self.client.delete(self.key.clone()).await?.deleted > 0)
     }
 
+    /// Whether it is there.
+    ///
+    /// # Errors
+    /// See [`Client::range`].
+    pub async fn is_held(&self) -> Result<bool> {
+        let read = self.client.range(Range::new(self.keys())).await?;
+        Ok(!read.kvs.is_empty())
+    }
+
     /// Waits until it is not there. Failures that pass by themselves are waited out.
     ///
     /// # Errors
@@ -73,12 +82,15 @@ impl Barrier {
 
     /// Whether it is gone; if not, waits until that may have changed.
     async fn look(&self) -> Result<bool> {
-        let key = || KeyRange::key(self.key.clone());
-        let read = self.client.range(Range::new(key())).await?;
+        let read = self.client.range(Range::new(self.keys())).await?;
         if read.kvs.is_empty() {
             return Ok(true);
         }
-        until_deleted(&self.client, key(), read.header.revision + 1).await?;
+        until_deleted(&self.client, self.keys(), read.header.revision + 1).await?;
         Ok(false)
+    }
+
+    fn keys(&self) -> KeyRange {
+        KeyRange::key(self.key.clone())
     }
 }

@@ -1,8 +1,10 @@
 //! A queue: items below a prefix, taken in the order in which they were written, each by one.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::pin::pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use keystead_proto::mvccpb::KeyValue;
 use tokio::time::sleep;
 
 use crate::backoff::ATTEMPTS;
@@ -66,12 +68,47 @@ impl Queue {
     /// See [`Client::txn`]. Where the outcome is `Unknown` an item may have been taken, and is lost. Dropping the future while it takes one
     /// may lose it, too.
     pub async fn dequeue(&self) -> Result<Bytes> {
+        loop {
+            let first = self.first().await?;
+            if let Some(item) = self.take(first).await? {
+                return Ok(item);
+            }
+        }
+    }
+
+    /// The same, waiting no longer than `limit` for an item: `None` when there was none. It is no limit for the taking of one, so
+    /// that none is lost to it. With a limit of zero it looks, and does not wait.
+    ///
+    /// # Errors
+    /// See [`Queue::dequeue`].
+    pub async fn dequeue_within(&self, limit: Duration) -> Result<Option<Bytes>> {
+        if limit.is_zero() {
+            return match self.look().await?.0 {
+                Some(first) => self.take(first).await,
+                None => Ok(None),
+            };
+        }
+        let mut over = pin!(sleep(limit));
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = self.first() => first?,
+                () = &mut over => return Ok(None),
+            };
+            if let Some(item) = self.take(first).await? {
+                return Ok(Some(item));
+            }
+        }
+    }
+
+    /// The first item, waiting for one. Failures are waited out.
+    async fn first(&self) -> Result<KeyValue> {
         let mut failures = 0;
         loop {
-            match self.take().await {
-                Ok(Some(item)) => return Ok(item),
+            match self.look_or_wait().await {
+                Ok(Some(first)) => return Ok(first),
                 Ok(None) => failures = 0,
-                Err(error) if error.outcome == Outcome::NotApplied && passes(&error) => {
+                Err(error) if passes(&error) => {
                     failures += 1;
                     sleep(ATTEMPTS.after(failures)).await;
                 }
@@ -80,29 +117,48 @@ impl Queue {
         }
     }
 
-    /// Takes the first item; `None` when somebody else was faster, or after there was none and something was written.
-    async fn take(&self) -> Result<Option<Bytes>> {
-        let all = || KeyRange::prefix(self.prefix.clone());
+    /// The first item; `None` after there was none and something was written.
+    async fn look_or_wait(&self) -> Result<Option<KeyValue>> {
+        let (first, revision) = self.look().await?;
+        if first.is_none() {
+            until_written(&self.client, self.all(), revision + 1).await?;
+        }
+        Ok(first)
+    }
+
+    /// The first item, if there is one, and the revision of that.
+    async fn look(&self) -> Result<(Option<KeyValue>, i64)> {
         let read = self.client.range(Range {
             limit: 1,
             sort: Some(Sort {
                 by: SortBy::ModRevision,
                 order: Order::Ascending,
             }),
-            ..Range::new(all())
+            ..Range::new(self.all())
         });
         let read = read.await?;
-        let Some(first) = read.kvs.into_iter().next() else {
-            until_written(&self.client, all(), read.header.revision + 1).await?;
-            return Ok(None);
-        };
+        Ok((read.kvs.into_iter().next(), read.header.revision))
+    }
+
+    /// Takes that item; `None` when somebody else was faster, or it surely was not taken because of something that passes.
+    async fn take(&self, first: KeyValue) -> Result<Option<Bytes>> {
         let swap = Swap {
             key: first.key,
             expected: Expected::ModRevision(first.mod_revision),
             change: Change::Delete,
         };
-        let taken = self.client.compare_and_swap(swap).await?.succeeded;
-        Ok(taken.then_some(first.value))
+        match self.client.compare_and_swap(swap).await {
+            Ok(swapped) => Ok(swapped.succeeded.then_some(first.value)),
+            Err(error) if error.outcome == Outcome::NotApplied && passes(&error) => {
+                sleep(ATTEMPTS.after(1)).await;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn all(&self) -> KeyRange {
+        KeyRange::prefix(self.prefix.clone())
     }
 
     /// Keys are told apart by the time; they are ordered by their revisions.

@@ -140,7 +140,7 @@ impl Registration {
     /// Waits until its state is another than `seen`.
     ///
     /// # Errors
-    /// `Closed`: the client was closed, and it will not be registered again.
+    /// `Closed`: the client was closed, or its sessions were ended, and it will not be registered again.
     pub async fn changed(&self, seen: RegistrationState) -> Result<RegistrationState> {
         let mut states = self.states.clone();
         let changed = states.wait_for(|&state| state != seen).await;
@@ -209,7 +209,7 @@ impl Keeper {
         self.withdraw(reply).await;
     }
 
-    /// Registers, and again after every loss; returns when that is over for good.
+    /// Registers, and again after every loss that was not meant; returns when that is over for good.
     async fn keep(&mut self, first: oneshot::Sender<Result<()>>) {
         let deadline = Instant::now() + self.client.call_options().deadline;
         let mut failures = 0;
@@ -230,6 +230,11 @@ impl Keeper {
         }
         while let Some(place) = &self.place {
             let loss = place.hold.tenure().lost().await;
+            if place.hold.is_closed() {
+                // The client is about to be: nobody is to find what goes.
+                self.told.send_replace(RegistrationState::Lost(loss));
+                return;
+            }
             tracing::warn!(key = ?self.put.key, %loss, "a registration was lost");
             self.told.send_replace(RegistrationState::Lost(loss));
             let mut failures = 0;

@@ -77,7 +77,7 @@ impl Resolver {
     /// All that are registered, in the order of their keys. What can't be read as an endpoint is left out.
     ///
     /// # Errors
-    /// It may not be read any more, or the client was closed.
+    /// It may not be read any more, or it or the client was closed.
     pub fn endpoints(&self) -> Result<Arc<[Endpoint]>> {
         // Read first: what is decoded may be newer than this, and is then decoded once more.
         let version = self.cache.version()?;
@@ -122,6 +122,12 @@ impl Resolver {
             Pick::Random => fastrand::usize(..endpoints.len()),
         };
         Ok(endpoints.get(number).cloned())
+    }
+
+    /// Ends it, with its clones: whatever is asked of it from now on is refused with `Closed`. Closing it again does nothing.
+    /// Never waits.
+    pub fn close(&self) {
+        self.cache.close();
     }
 
     /// The keys that it reads: to know how old they are, or to wait for what was registered just now.

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keystead_proto::etcdserverpb::LeaseRevokeRequest;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -26,6 +27,8 @@ pub(crate) struct Hold {
     names: Names,
     /// The task's. At most one order for each acquisition and each guard there is, so its length is bounded by theirs.
     orders: UnboundedSender<Order>,
+    /// Somebody here wants its end.
+    closed: AtomicBool,
 }
 
 enum Order {
@@ -55,6 +58,7 @@ impl Hold {
             tenure,
             names: Names::default(),
             orders,
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -82,8 +86,14 @@ impl Hold {
             .map_or(Ok(()), |loss| Err(over(loss)))
     }
 
+    /// Whether its loss is meant: it was closed here.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Ends it.
     pub(crate) async fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Relaxed);
         let (reply, closed) = oneshot::channel();
         let _ = self.orders.send(Order::Close(reply));
         closed.await.unwrap_or_else(|_| Err(over(Loss::Revoked)))

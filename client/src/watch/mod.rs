@@ -6,7 +6,7 @@
 //!      └── Resync: pages of the state, read by the watcher itself when the history is gone
 //! ```
 //!
-//! `line.rs` is the only one that knows the stream, `feed.rs` is one watch between its two sides, `joiner.rs` makes whole revisions,
+//! `line/` is the only one that knows the stream, `feed.rs` is one watch between its two sides, `joiner.rs` makes whole revisions,
 //! `resync.rs` closes gaps, `watcher.rs` is what users hold.
 
 mod feed;
@@ -15,19 +15,22 @@ pub(crate) mod line;
 pub mod notice;
 mod refusal;
 mod resync;
-mod stream;
 mod tracked;
 pub mod watcher;
 
 use keystead_proto::etcdserverpb::WatchCreateRequest;
 use keystead_proto::etcdserverpb::watch_create_request::FilterType;
+use tonic::Code;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::key_range::KeyRange;
 use crate::namespace::Namespace;
 
 /// What a watcher keeps at most where the user named nothing: a burst of tens of thousands of small events.
 const BUFFER_BYTES: usize = 4 << 20;
+/// What the first key and the end may take together. A server answers a message that is too large for it, from 2 MiB on by default, by ending
+/// the stream, and with it all watches that share it.
+const MOST_KEY_BYTES: usize = 1 << 20;
 
 /// What to watch, and how.
 ///
@@ -87,10 +90,19 @@ impl Watch {
     }
 
     /// # Errors
-    /// The wishes contradict each other.
+    /// The wishes contradict each other; `TooLarge`: the keys' names are.
     fn check(&self) -> Result<()> {
         if self.start_revision < 0 {
             return Err(Error::invalid("a watch begins at a revision above 0"));
+        }
+        if self.keys.key.len() + self.keys.end.len() > MOST_KEY_BYTES {
+            let message =
+                format!("the names of what is watched take more than {MOST_KEY_BYTES} bytes");
+            return Err(Error::local(
+                Kind::TooLarge,
+                Code::ResourceExhausted,
+                message,
+            ));
         }
         if self.state_first && self.start_revision != 0 {
             return Err(Error::invalid(

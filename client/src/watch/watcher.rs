@@ -60,7 +60,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument`, `PermissionDenied`: the watch was refused. `Unavailable`, `DeadlineExceeded`: no member could begin it
+    /// `InvalidArgument`, `PermissionDenied`: the watch was refused. `TooLarge`: the keys' names take more than 1 MiB. `Unavailable`, `DeadlineExceeded`: no member could begin it
     /// within the deadline. Later on none of these ends it but a refusal.
     pub async fn watch(&self, watch: Watch) -> Result<Watcher> {
         let line = self.watches().get(self.call_options().requires_leader);

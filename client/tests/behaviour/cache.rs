@@ -381,6 +381,35 @@ async fn a_watch_beside_it_that_waits_for_the_future_keeps_no_progress_back() {
 }
 
 #[tokio::test]
+async fn a_cache_that_is_closed_gives_its_keys_up_and_refuses_whoever_waits() {
+    let mut puppet = Puppet::start().await;
+    puppet.set(|store| store.kvs = vec![kv("a", 4)]);
+    let (cache, mut stream) = begin(&mut puppet).await;
+    let (clone, subscription) = (cache.clone(), cache.subscribe());
+    assert_eq!(told(&subscription).await, "10: 1 keys");
+    let (waiting, next) = tokio::join!(clone.reach(99), async {
+        let next = tokio::join!(subscription.next(), async { cache.close() }).0;
+        cache.close();
+        next
+    });
+    for error in [
+        waiting.expect_err("closed"),
+        next.expect_err("closed"),
+        clone.get("a").expect_err("closed"),
+        clone.sync().await.expect_err("closed"),
+    ] {
+        assert_eq!(error.kind, Kind::Closed, "{error}");
+    }
+    let cancelled = async {
+        while !matches!(
+            stream.request().await,
+            Some(RequestUnion::CancelRequest(_)) | None
+        ) {}
+    };
+    timeout(LIMIT, cancelled).await.expect("its watch ends");
+}
+
+#[tokio::test]
 async fn closing_the_client_ends_its_caches() {
     let mut puppet = Puppet::start().await;
     let client = client(&puppet);

@@ -37,6 +37,8 @@ pub const ENHANCE_YOUR_CALM: u32 = 11;
 pub enum Act {
     /// Run it and answer.
     Answer,
+    /// Run it, and answer it when a ping was.
+    AnswerPonged,
     /// Run it and answer these messages, then OK.
     Messages(Vec<Bytes>),
     /// Refuse it with this code and text, without running it.
@@ -209,6 +211,8 @@ struct Connection {
     newest: u32,
     /// It was said that nothing newer will be.
     gone_away: bool,
+    /// The stream that is answered when a ping was.
+    pinged_for: Option<u32>,
 }
 
 /// What follows a frame.
@@ -220,12 +224,15 @@ enum Next {
 
 impl Connection {
     async fn serve(socket: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+        // Frame by frame: the next one does not wait until the last is acknowledged.
+        socket.set_nodelay(true)?;
         let mut connection = Connection {
             socket,
             shared,
             open: Vec::new(),
             newest: 0,
             gone_away: false,
+            pinged_for: None,
         };
         let mut preface = [0; PREFACE_BYTES];
         connection.socket.read_exact(&mut preface).await?;
@@ -253,6 +260,11 @@ impl Connection {
             PING if flags & ACK == 0 => {
                 *self.shared.pings.lock().expect("no test panics there") += 1;
                 self.send(PING, ACK, 0, &payload).await?;
+            }
+            PING => {
+                if let Some(stream) = self.pinged_for.take() {
+                    self.answer(stream, &[answer()]).await?;
+                }
             }
             HEADERS => return self.began(stream).await,
             DATA => {
@@ -310,6 +322,10 @@ impl Connection {
         }
         match act {
             Act::Answer => self.answer(stream, &[answer()]).await?,
+            Act::AnswerPonged => {
+                self.pinged_for = Some(stream);
+                self.send(PING, 0, 0, b"are you?").await?;
+            }
             Act::Messages(messages) => self.answer(stream, &messages).await?,
             Act::Refuse(code, text) | Act::Fail(code, text) => {
                 self.status(stream, b"\x88", code, text).await?;

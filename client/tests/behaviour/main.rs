@@ -2,17 +2,20 @@
 //! makes of it. `fake` breaks frames, `member` answers methods, `puppet` has streams that the test plays;
 //! the other files are the tests.
 
+mod alone;
 mod auth;
 mod cache;
 mod connection;
 mod discovery;
 mod fake;
 mod lock;
+mod loops;
 mod member;
 mod once;
 mod outcomes;
 mod property;
 mod puppet;
+mod queue;
 mod registry;
 mod scan;
 mod session;

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
-use keystead_client::{ConnectOptions, KeyRange};
+use keystead_client::{Client, ConnectOptions, KeyRange, Watch, Watcher};
 use keystead_proto::etcdserverpb::watch_request::RequestUnion;
 use keystead_proto::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
@@ -253,6 +253,15 @@ impl Stream {
         });
     }
 
+    /// Answers a cancellation.
+    pub fn cancelled(&self, watch_id: i64) {
+        self.say(WatchResponse {
+            watch_id,
+            canceled: true,
+            ..Default::default()
+        });
+    }
+
     pub fn compacted(&self, watch_id: i64, compact_revision: i64) {
         self.say(WatchResponse {
             watch_id,
@@ -283,6 +292,19 @@ impl Stream {
     pub fn break_off(self) {
         let _ = self.drop_me.send(());
     }
+}
+
+/// Makes a watch and answers its creation.
+pub async fn begin(client: &Client, puppet: &mut Puppet, watch: Watch) -> (Watcher, Stream) {
+    let (watcher, (stream, _)) = tokio::join!(client.watch(watch), opened(puppet));
+    (watcher.expect("it was created"), stream)
+}
+
+/// Takes the next stream and answers the first creation on it.
+pub async fn opened(puppet: &mut Puppet) -> (Stream, WatchCreateRequest) {
+    let mut stream = puppet.stream().await;
+    let request = stream.create_one().await;
+    (stream, request)
 }
 
 pub fn kv(key: &'static str, mod_revision: i64) -> KeyValue {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use keystead_client::{Endpoint, Kind, RegistrationState};
+use keystead_client::{Endpoint, Kind, Loss, RegistrationState};
 use keystead_proto::etcdserverpb::compare::TargetUnion;
 use keystead_proto::etcdserverpb::request_op::Request;
 use keystead_proto::etcdserverpb::response_op::Response;
@@ -10,8 +10,10 @@ use keystead_proto::etcdserverpb::{
     LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse, ResponseHeader, ResponseOp,
     TxnRequest, TxnResponse,
 };
+use tokio::time::timeout;
 
 use crate::member::{Member, Reply, say};
+use crate::puppet::LIMIT;
 
 const LEASE: i64 = 0x2a;
 const KEY: &[u8] = b"services/api/10.0.0.1:80";
@@ -114,6 +116,30 @@ async fn a_registration_that_is_given_up_while_it_is_made_leaves_nothing_behind(
         _ = member.asked("Put", 1) => {}
     }
     assert_eq!(removal(&member).await, Some(TargetUnion::Lease(LEASE)));
+}
+
+#[tokio::test]
+async fn a_registration_whose_session_is_ended_here_is_not_made_again() {
+    let member = member(|_| done()).await;
+    let client = member.client();
+    let registered = client.register("services/api", endpoint()).await;
+    let registration = registered.expect("registered");
+    client.end_sessions().await.expect("they end");
+    let mut state = registration.state();
+    let over = async {
+        loop {
+            match registration.changed(state).await {
+                Ok(changed) => state = changed,
+                Err(error) => return error,
+            }
+        }
+    };
+    let over = timeout(LIMIT, over).await.expect("it comes to an end");
+    assert_eq!(
+        (over.kind, state),
+        (Kind::Closed, RegistrationState::Lost(Loss::Revoked))
+    );
+    assert_eq!(member.calls("Put").len(), 1);
 }
 
 #[tokio::test]

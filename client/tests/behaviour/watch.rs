@@ -9,7 +9,7 @@ use keystead_proto::etcdserverpb::watch_request::RequestUnion;
 use keystead_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::puppet::{LIMIT, Puppet, Stream, kv};
+use crate::puppet::{LIMIT, Puppet, Stream, begin, kv, opened};
 
 /// A client that doubts a silent stream after a fraction of a second.
 fn client_of<const N: usize>(endpoints: [String; N]) -> Client {
@@ -28,19 +28,6 @@ fn patient(puppet: &Puppet) -> Client {
 
 fn all() -> Watch {
     Watch::new(KeyRange::all())
-}
-
-/// Makes a watch and answers its creation.
-async fn begin(client: &Client, puppet: &mut Puppet, watch: Watch) -> (Watcher, Stream) {
-    let (watcher, (stream, _)) = tokio::join!(client.watch(watch), opened(puppet));
-    (watcher.expect("it was created"), stream)
-}
-
-/// Takes the next stream and answers the first creation on it.
-async fn opened(puppet: &mut Puppet) -> (Stream, WatchCreateRequest) {
-    let mut stream = puppet.stream().await;
-    let request = stream.create_one().await;
-    (stream, request)
 }
 
 async fn next(watcher: &Watcher) -> Notice {
@@ -167,6 +154,22 @@ async fn the_created_header_is_a_place_to_go_on_from_only_when_now_was_asked_for
         let (_stream, request) = opened(&mut puppet).await;
         assert_eq!(request.start_revision, resumed, "asked for {start}");
     }
+}
+
+#[tokio::test]
+async fn a_watch_that_no_server_takes_is_refused_before_it_can_end_the_stream_of_others() {
+    let mut puppet = Puppet::start().await;
+    let client = patient(&puppet);
+    let (_watcher, mut stream) = begin(&client, &mut puppet, all()).await;
+    let large = Watch::new(KeyRange::prefix(vec![b'x'; 600 << 10]));
+    let refused = client.watch(large).await.err().expect("it is refused");
+    assert_eq!(refused.kind, Kind::TooLarge);
+    let (next, request) = tokio::join!(
+        client.watch(Watch::new(KeyRange::key("small"))),
+        stream.create_one()
+    );
+    assert!(next.is_ok());
+    assert_eq!(request.key, "small");
 }
 
 #[tokio::test]
@@ -477,6 +480,7 @@ async fn a_slow_consumer_is_taken_off_the_stream_and_delays_nobody() {
         stream.puts(1, &[("k", revision)]);
     }
     assert_eq!(stream.cancellation().await, slow_id);
+    stream.cancelled(slow_id);
     for revision in 11..=100 {
         told(&fast, [format!("{revision}: +k").as_str()]).await;
     }
@@ -496,6 +500,45 @@ async fn a_slow_consumer_is_taken_off_the_stream_and_delays_nobody() {
     quiet(&slow).await;
 }
 
+#[tokio::test]
+async fn a_watch_that_left_comes_back_when_the_server_has_answered_that() {
+    let mut puppet = Puppet::start().await;
+    let watch = Watch {
+        buffer_bytes: 100,
+        ..all()
+    };
+    let (watcher, mut stream) = begin(&patient(&puppet), &mut puppet, watch).await;
+    stream.puts(1, &[("k", 11)]);
+    stream.puts(1, &[("k", 12)]);
+    assert_eq!(stream.cancellation().await, 1);
+    told(&watcher, ["11: +k"]).await;
+    let nothing = timeout(Duration::from_millis(100), stream.request()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    // What was on its way.
+    stream.puts(1, &[("k", 13)]);
+    stream.cancelled(1);
+    let request = next_creation(&mut stream).await;
+    assert_eq!((request.watch_id, request.start_revision), (2, 12));
+    stream.puts(2, &[("k", 12)]);
+    told(&watcher, ["12: +k"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_a_watch_that_left_is_left() {
+    let mut puppet = Puppet::start().await;
+    let client = client_of([puppet.url()]);
+    let watch = Watch {
+        buffer_bytes: 100,
+        ..all()
+    };
+    let (watcher, stream) = begin(&client, &mut puppet, watch).await;
+    stream.puts(1, &[("k", 11)]);
+    stream.puts(1, &[("k", 12)]);
+    told(&watcher, ["11: +k", "disconnected"]).await;
+    let (_stream, request) = opened(&mut puppet).await;
+    assert_eq!(request.start_revision, 12);
+}
+
 /// Answers the next creation; watches may be cancelled before it, but never the first.
 async fn next_creation(stream: &mut Stream) -> WatchCreateRequest {
     loop {
@@ -508,7 +551,10 @@ async fn next_creation(stream: &mut Stream) -> WatchCreateRequest {
                 });
                 return request;
             }
-            Some(RequestUnion::CancelRequest(request)) => assert_ne!(request.watch_id, 1),
+            Some(RequestUnion::CancelRequest(request)) => {
+                assert_ne!(request.watch_id, 1);
+                stream.cancelled(request.watch_id);
+            }
             Some(RequestUnion::ProgressRequest(_)) => {}
             None => panic!("the stream was left"),
         }

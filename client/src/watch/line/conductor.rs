@@ -1,34 +1,24 @@
-//! One stream for all watches of a client, and the task that owns it: it opens the stream, creates the watches on it, sorts what
-//! comes, asks a silent stream for its progress, and starts again when it ends. It waits for nobody who reads: see `feed.rs`.
-//!
-//! A watch that has to be asked for its progress, as that of a cache, has a line of its own (`Lines::lone`).
-//!
-//! The task lives as long as there are watches. What the watchers change (a new watch, room again, no interest any more) is a
-//! list of feeds to look at, each at most once in it.
+//! The task of a line: it opens the stream, creates the watches on it, sorts what comes, and starts again when it ends.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
-use keystead_proto::etcdserverpb::watch_request::RequestUnion;
-use keystead_proto::etcdserverpb::{RangeRequest, WatchCreateRequest, WatchResponse};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+use keystead_proto::etcdserverpb::WatchResponse;
 use tokio::time::{Instant, sleep_until};
 
-use super::feed::{Feed, Wishes};
-use super::joiner::Joiner;
-use super::notice::ResetCause;
-use super::refusal::{passes, reason};
-use super::stream::{Check, Stream, checked};
+use super::stream::{Stream, checked};
+use super::{Line, closed};
 use crate::backoff::ATTEMPTS;
-use crate::channel::{Channel, Effect, Failure, rpc};
-use crate::error::{Error, Result};
+use crate::channel::{Effect, Failure, rpc};
+use crate::error::Error;
 use crate::header::Header;
-use crate::options::{CallOptions, ConnectOptions};
 use crate::telemetry::{WatchChange, WatchEvent};
+use crate::watch::feed::Feed;
+use crate::watch::joiner::Joiner;
+use crate::watch::notice::ResetCause;
+use crate::watch::refusal::{passes, reason};
 
 /// So many creations may be unanswered: what is sent is kept until the server takes it.
 const CREATIONS_ON_THE_WAY: usize = 128;
@@ -37,168 +27,12 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// The id in answers about the whole stream.
 const NO_WATCH: i64 = -1;
 
-/// When a silent stream is doubted.
-#[derive(Clone, Copy)]
-pub(super) struct Patience {
-    /// After so much silence it is asked for its progress.
-    pub silence: Duration,
-    /// So long that may go unanswered before the store is asked whether there was anything to tell.
-    pub progress: Duration,
-}
-
-/// The lines of a client: one with and one without a leader being required, which is the whole stream's choice, and those of
-/// watches that are alone.
-pub(crate) struct Lines {
-    strict: Arc<Line>,
-    lax: Arc<Line>,
-    lone: Mutex<Vec<Weak<Line>>>,
-}
-
-impl Lines {
-    pub(crate) fn new(channel: &Channel, options: &ConnectOptions) -> Lines {
-        let line = |requires_leader| {
-            let call = CallOptions {
-                requires_leader,
-                ..options.call
-            };
-            let patience = Patience {
-                silence: options.keepalive_interval,
-                progress: options.keepalive_timeout,
-            };
-            Arc::new(Line::new(channel.clone(), call, patience, false))
-        };
-        Lines {
-            strict: line(true),
-            lax: line(false),
-            lone: Mutex::default(),
-        }
-    }
-
-    pub(super) fn get(&self, requires_leader: bool) -> Arc<Line> {
-        let line = if requires_leader {
-            &self.strict
-        } else {
-            &self.lax
-        };
-        line.clone()
-    }
-
-    /// A line for one watch.
-    pub(super) fn lone(&self, requires_leader: bool) -> Arc<Line> {
-        let Line {
-            channel,
-            call,
-            patience,
-            ..
-        } = &*self.get(requires_leader);
-        let line = Arc::new(Line::new(channel.clone(), *call, *patience, true));
-        let mut lone = self.lone.lock();
-        lone.retain(|line| line.strong_count() > 0);
-        lone.push(Arc::downgrade(&line));
-        line
-    }
-
-    /// Ends every watch.
-    pub(crate) fn close(&self) {
-        self.strict.close();
-        self.lax.close();
-        for line in self.lone.lock().drain(..) {
-            if let Some(line) = line.upgrade() {
-                line.close();
-            }
-        }
-    }
-}
-
-/// The way from the watchers to the task.
-pub(crate) struct Line {
-    channel: Channel,
-    call: CallOptions,
-    patience: Patience,
-    /// It has one watch, and no stream of it ever has another: so an answer about progress can't be one to a question from before
-    /// the watch began.
-    lone: bool,
-    registry: Mutex<Registry>,
-    changed: Notify,
-    /// The stream is to be asked for its progress.
-    nudged: Notify,
-}
-
-#[derive(Default)]
-struct Registry {
-    /// Feeds for the task to look at.
-    touched: Vec<Arc<Feed>>,
-    newest: u64,
-    running: bool,
-    closed: bool,
-}
-
-impl Line {
-    fn new(channel: Channel, call: CallOptions, patience: Patience, lone: bool) -> Line {
-        Line {
-            channel,
-            call,
-            patience,
-            lone,
-            registry: Mutex::default(),
-            changed: Notify::new(),
-            nudged: Notify::new(),
-        }
-    }
-
-    /// A new watch. A task is started unless there is one.
-    ///
-    /// # Errors
-    /// `Closed`.
-    pub(super) fn add(
-        self: &Arc<Self>,
-        request: WatchCreateRequest,
-        wishes: Wishes,
-        state_first: bool,
-    ) -> Result<Arc<Feed>> {
-        let mut registry = self.registry.lock();
-        if registry.closed {
-            return Err(closed());
-        }
-        registry.newest += 1;
-        let feed = Arc::new(Feed::new(registry.newest, request, wishes, state_first));
-        feed.touch();
-        registry.touched.push(feed.clone());
-        if !std::mem::replace(&mut registry.running, true) {
-            tokio::spawn(Conductor::new(self.clone()).run());
-        }
-        drop(registry);
-        self.changed.notify_one();
-        Ok(feed)
-    }
-
-    /// The watcher of `feed` changed something. Never waits.
-    pub(super) fn touch(&self, feed: &Arc<Feed>) {
-        if feed.touch() {
-            self.registry.lock().touched.push(feed.clone());
-            self.changed.notify_one();
-        }
-    }
-
-    /// Has a lone stream asked for its progress, now or when its watch is on it. Never waits.
-    pub(super) fn nudge(&self) {
-        if self.lone {
-            self.nudged.notify_one();
-        }
-    }
-
-    fn close(&self) {
-        self.registry.lock().closed = true;
-        self.changed.notify_one();
-    }
-}
-
-/// The task.
-struct Conductor {
-    line: Arc<Line>,
-    slots: HashMap<u64, Slot>,
+/// The task, with the watches that it looks after.
+pub(super) struct Conductor {
+    pub(super) line: Arc<Line>,
+    pub(super) slots: HashMap<u64, Slot>,
     /// Watches to create.
-    queue: VecDeque<u64>,
+    pub(super) queue: VecDeque<u64>,
     /// When a stream may be opened, after failures.
     not_before: Option<Instant>,
     /// In a row.
@@ -206,27 +40,30 @@ struct Conductor {
     /// Why there is no stream.
     failure: Option<Error>,
     /// The cluster that all members must be of; 0 until one has answered.
-    cluster: u64,
+    pub(super) cluster: u64,
     /// The highest term that was seen in it.
-    term: u64,
+    pub(super) term: u64,
     /// Endpoints that spoke for another cluster, and for which.
-    strangers: HashMap<String, u64>,
+    pub(super) strangers: HashMap<String, u64>,
     /// A linearizable read has just shown that the cluster lost nothing: the next member is merely behind.
-    lenient: bool,
+    pub(super) lenient: bool,
     /// It has ended by itself, and another task may have taken its place.
     done: bool,
 }
 
-struct Slot {
-    feed: Arc<Feed>,
+pub(super) struct Slot {
+    pub(super) feed: Arc<Feed>,
     /// It waits in the queue.
-    queued: bool,
+    pub(super) queued: bool,
     /// Its id on the stream, and what joins what comes.
-    on: Option<(i64, Joiner)>,
+    pub(super) on: Option<(i64, Joiner)>,
+    /// It left the stream, which the server has yet to answer. etcd sends a watch's history whole, however long, if it has read it before
+    /// it comes to say that the watch was created; once it has answered this, it has sent all that was before.
+    leaving: bool,
 }
 
 /// Why a stream is left.
-enum End {
+pub(super) enum End {
     /// No watch is left.
     Idle,
     /// The client was closed.
@@ -242,7 +79,7 @@ enum End {
 }
 
 impl Conductor {
-    fn new(line: Arc<Line>) -> Conductor {
+    pub(super) fn new(line: Arc<Line>) -> Conductor {
         Conductor {
             line,
             slots: HashMap::new(),
@@ -258,7 +95,7 @@ impl Conductor {
         }
     }
 
-    async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         while self.has_watches() {
             let Some(mut stream) = self.open().await else {
                 continue;
@@ -305,6 +142,7 @@ impl Conductor {
                 feed,
                 queued: false,
                 on: None,
+                leaving: false,
             });
             slot.enqueue(&mut self.queue);
         }
@@ -406,7 +244,7 @@ impl Conductor {
     }
 
     /// There is no stream because of `error`.
-    fn failed(&mut self, error: Error) {
+    pub(super) fn failed(&mut self, error: Error) {
         if !passes(&error) {
             self.end_all(&error);
             return;
@@ -432,10 +270,11 @@ impl Conductor {
         }
     }
 
-    fn take_off(&mut self, error: Option<&Error>) {
+    pub(super) fn take_off(&mut self, error: Option<&Error>) {
         self.queue.clear();
         for slot in self.slots.values_mut() {
             slot.on = None;
+            slot.leaving = false;
             slot.queued = false;
             slot.feed.off_stream(error);
             slot.enqueue(&mut self.queue);
@@ -447,62 +286,6 @@ impl Conductor {
         for (_, slot) in self.slots.drain() {
             slot.feed.end(error.clone());
         }
-    }
-
-    /// A member was behind what was shown. That is nothing when it lags, and a loss when the whole cluster is.
-    async fn verify(&mut self) {
-        let shown = self.slots.values().map(|slot| slot.feed.shown()).max();
-        let Some(key) = self.slots.values().next().map(|slot| slot.feed.key()) else {
-            return;
-        };
-        match read(self.line.clone(), key.clone()).await {
-            Ok(header) if header.cluster_id != self.cluster => {
-                self.failed(stranger(header.cluster_id, ""));
-            }
-            Ok(header) => {
-                if header.revision < shown.unwrap_or(0) || header.raft_term < self.term {
-                    self.restored(header);
-                }
-                self.lenient = true;
-            }
-            Err(error) => self.failed(error),
-        }
-    }
-
-    fn restored(&mut self, header: Header) {
-        tracing::warn!(
-            revision = header.revision,
-            "the cluster is behind what was shown: it was restored"
-        );
-        self.term = header.raft_term;
-        for slot in self.slots.values() {
-            slot.feed.gap(ResetCause::Restored);
-        }
-        self.queue.retain(|number| {
-            self.slots
-                .get(number)
-                .is_some_and(|slot| slot.feed.wants_stream())
-        });
-        for slot in self.slots.values_mut() {
-            slot.queued &= slot.feed.wants_stream();
-        }
-    }
-
-    /// A member of another cluster is left. When every endpoint speaks for the same other one, ours is no more: it was restored.
-    fn met(&mut self, stream: &Stream, cluster: u64) {
-        let endpoint = stream.answers.endpoint();
-        self.strangers.insert(endpoint.to_owned(), cluster);
-        let agreeing = self.strangers.values().filter(|&&id| id == cluster);
-        if agreeing.count() < self.line.channel.endpoints() {
-            stream.answers.blame();
-            self.failed(stranger(cluster, endpoint));
-            return;
-        }
-        self.strangers.clear();
-        self.cluster = cluster;
-        self.take_off(None);
-        self.restored(Header::default());
-        self.lenient = true;
     }
 
     /// Sends the creations that wait, as many as may be on the way.
@@ -523,12 +306,7 @@ impl Conductor {
             let id = stream.newest_id;
             let (request, joiner) = slot.feed.request(id);
             slot.on = Some((id, joiner));
-            stream.ids.insert(id, number);
-            if stream.unanswered.is_empty() {
-                stream.creating = Instant::now();
-            }
-            stream.unanswered.push_back(id);
-            stream.send(RequestUnion::CreateRequest(request));
+            stream.create(number, request);
         }
         None
     }
@@ -565,7 +343,17 @@ impl Conductor {
             }
             return None;
         }
-        // What comes for a watch that has left the stream is of no interest.
+        if answer.canceled
+            && let Some(number) = stream.leaving.remove(&answer.watch_id)
+        {
+            stream.owing = stream.heard;
+            let slot = self.slots.get_mut(&number)?;
+            slot.leaving = false;
+            // Its watcher may have made room since.
+            slot.enqueue(&mut self.queue);
+            return None;
+        }
+        // What else comes for a watch that has left the stream is of no interest.
         let number = *stream.ids.get(&answer.watch_id)?;
         if answer.canceled {
             return self.cancelled(stream, number, answer.watch_id, &answer);
@@ -580,9 +368,8 @@ impl Conductor {
         if !slot.feed.accept(pieces) {
             let id = *id;
             slot.on = None;
-            stream.cancel(id);
-            // Its watcher may have made room since.
-            slot.enqueue(&mut self.queue);
+            slot.leaving = true;
+            stream.leave(id, number);
         }
         None
     }
@@ -595,7 +382,7 @@ impl Conductor {
         header: Header,
     ) -> Option<End> {
         let id = stream.unanswered.pop_front()?;
-        stream.creating = stream.heard;
+        stream.owing = stream.heard;
         if self.failure.take().is_some() {
             self.report(WatchEvent::Resumed, "");
         }
@@ -648,65 +435,6 @@ impl Conductor {
         }
         self.slots.is_empty().then_some(End::Idle)
     }
-
-    /// The timer has fired: what is due, and when to look again.
-    fn overdue(&self, stream: &mut Stream) -> Result<Instant, End> {
-        let now = Instant::now();
-        let patience = self.line.patience;
-        if stream.check.is_some() {
-            return Ok(now + patience.silence);
-        }
-        if !stream.unanswered.is_empty() {
-            let due = stream.creating + self.line.call.deadline;
-            if now < due {
-                return Ok(due.min(now + patience.silence));
-            }
-            return Err(hung(stream));
-        }
-        if stream.ids.is_empty() {
-            return Ok(now + patience.silence);
-        }
-        let Some(asked) = stream.asked else {
-            let due = stream.heard + patience.silence;
-            if now < due {
-                return Ok(due);
-            }
-            stream.ask();
-            return Ok(now + patience.progress);
-        };
-        let due = asked + patience.progress;
-        if now < due {
-            return Ok(due);
-        }
-        // No answer may mean that a watch begins above the store's revision, as every watch of an idle store does once it
-        // has resumed. Then there is nothing to tell, which the store can say.
-        if let Some(slot) = self.slots.values().find(|slot| slot.on.is_some()) {
-            let read = read(self.line.clone(), slot.feed.key().clone());
-            stream.check = Some(Check {
-                sent: now,
-                read: Box::pin(read),
-            });
-        }
-        Ok(now + patience.silence)
-    }
-
-    /// The store has said how far it is, while the stream said nothing.
-    fn checked(&mut self, stream: &mut Stream, checked: Result<Header>) -> Option<End> {
-        let sent = stream.check.take()?.sent;
-        let silent = stream.asked.take().is_some();
-        let header = checked.ok()?;
-        if !silent || header.cluster_id != self.cluster {
-            return None;
-        }
-        let mut idle = false;
-        for slot in self.slots.values().filter(|slot| slot.on.is_some()) {
-            slot.feed.prove(header.revision, sent);
-            let next = slot.feed.next_revision();
-            idle |= next.is_none_or(|next| next > header.revision);
-        }
-        stream.heard = Instant::now();
-        (!idle).then(|| hung(stream))
-    }
 }
 
 impl Drop for Conductor {
@@ -727,47 +455,14 @@ impl Drop for Conductor {
 impl Slot {
     /// Has it created when it wants to be.
     fn enqueue(&mut self, queue: &mut VecDeque<u64>) {
-        if self.on.is_none() && !self.queued && self.feed.wants_stream() {
+        if self.on.is_none() && !self.leaving && !self.queued && self.feed.wants_stream() {
             self.queued = true;
             queue.push_back(self.feed.number);
         }
     }
 }
 
-/// A stream that should have said something and did not.
-fn hung(stream: &Stream) -> End {
-    stream.answers.blame();
-    let failure = Failure::Broken("the watch stream has fallen silent".to_owned());
-    End::Broken(Error::new(failure, Effect::Read, stream.answers.endpoint()))
-}
-
 fn ended(stream: &Stream) -> Error {
     let failure = Failure::Broken("the server ended the watch stream".to_owned());
     Error::new(failure, Effect::Read, stream.answers.endpoint())
-}
-
-fn stranger(cluster: u64, endpoint: &str) -> Error {
-    let text = format!("the member belongs to another cluster, {cluster:x}");
-    Error::new(Failure::Unreachable(text), Effect::Read, endpoint)
-}
-
-fn closed() -> Error {
-    Error::new(Failure::Closed, Effect::Read, "")
-}
-
-/// How far the cluster is, by a linearizable read of a key that the user may read.
-async fn read(line: Arc<Line>, key: Bytes) -> Result<Header> {
-    let request = RangeRequest {
-        // A watch may begin at the empty key, a range may not.
-        key: if key.is_empty() {
-            Bytes::from_static(b"\0")
-        } else {
-            key
-        },
-        limit: 1,
-        keys_only: true,
-        ..Default::default()
-    };
-    let answer = line.channel.call(&rpc::RANGE, &request, &line.call).await?;
-    Ok(answer.header.into())
 }

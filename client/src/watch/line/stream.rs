@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use keystead_proto::etcdserverpb::watch_request::RequestUnion;
 use keystead_proto::etcdserverpb::{
-    WatchCancelRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
 };
 use tokio::time::Instant;
 
@@ -24,11 +24,13 @@ pub(super) struct Stream {
     pub(super) newest_id: i64,
     /// Ids whose creation was not answered yet, in order.
     pub(super) unanswered: VecDeque<i64>,
+    /// Watches that left because their watcher is slow, by their ids: their cancellation was not answered yet.
+    pub(super) leaving: HashMap<i64, u64>,
     pub(super) opened: Instant,
     /// When something came last.
     pub(super) heard: Instant,
-    /// When a creation was answered last, or sent while none was on the way.
-    pub(super) creating: Instant,
+    /// When a creation or a leave was answered last, or sent while none was on the way.
+    pub(super) owing: Instant,
     /// When progress was asked for, while nothing has come since.
     pub(super) asked: Option<Instant>,
     /// The newest watch by the time that progress was asked for and not answered yet: the answer says nothing of later ones,
@@ -53,9 +55,10 @@ impl Stream {
             ids: HashMap::new(),
             newest_id: 0,
             unanswered: VecDeque::new(),
+            leaving: HashMap::new(),
             opened: now,
             heard: now,
-            creating: now,
+            owing: now,
             asked: None,
             asked_for: None,
             check: None,
@@ -72,6 +75,33 @@ impl Stream {
     /// It has watches, and all of them have begun.
     pub(super) fn is_settled(&self) -> bool {
         !self.ids.is_empty() && self.unanswered.is_empty()
+    }
+
+    /// The server has yet to answer a creation, or a watch that left.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.unanswered.is_empty() || !self.leaving.is_empty()
+    }
+
+    /// Creates a watch, which has the newest id.
+    pub(super) fn create(&mut self, number: u64, request: WatchCreateRequest) {
+        self.begin_owing();
+        self.ids.insert(request.watch_id, number);
+        self.unanswered.push_back(request.watch_id);
+        self.send(RequestUnion::CreateRequest(request));
+    }
+
+    /// Cancels a watch that will come back, once the server has answered that.
+    pub(super) fn leave(&mut self, watch_id: i64, number: u64) {
+        self.begin_owing();
+        self.leaving.insert(watch_id, number);
+        self.cancel(watch_id);
+    }
+
+    /// The patience for an answer begins when there is none to wait for yet.
+    fn begin_owing(&mut self) {
+        if !self.is_owed() {
+            self.owing = Instant::now();
+        }
     }
 
     /// Asks for progress. The patience for an answer begins with the first question.
