@@ -1,6 +1,7 @@
-//! What a call costs below every language: the facade's blocking call one at a time, and the client's tasks, a hundred at a time. Figures that a
-//! binding's are compared with: `cargo run --release -p keystead-facade --example cost -- URL [CALLS]`.
+//! What a call costs below every language: the facade's blocking call, one at a time and by threads, and the client's tasks, a hundred at a time.
+//! Figures that a binding's are compared with: `cargo run --release -p keystead-facade --example cost -- URL [CALLS]`.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -9,6 +10,7 @@ use keystead_facade::{Answer, Client, ConnectOptions};
 use rustix::time::{ClockId, clock_gettime};
 
 const TASKS: usize = 100;
+const THREADS: [usize; 3] = [2, 4, 16];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -28,6 +30,19 @@ fn main() {
     measure("facade, blocking get", calls, || {
         (0..calls).for_each(|_| get())
     });
+    for threads in THREADS {
+        measure(
+            &format!("facade, {threads} threads that get"),
+            calls,
+            || {
+                thread::scope(|scope| {
+                    for _ in 0..threads {
+                        scope.spawn(|| (0..calls / threads).for_each(|_| get()));
+                    }
+                });
+            },
+        );
+    }
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

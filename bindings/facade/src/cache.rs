@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::fork::Mine;
 
-/// Some keys in memory. Dropping the last clone ends it. Lost in a child of the process.
+/// Some keys in memory. Closing it ends it, and dropping the last clone. Lost in a child of the process.
 #[derive(Clone)]
 pub struct Cache(Arc<Mine<client::Cache>>);
 
@@ -36,7 +36,7 @@ impl Cache {
     /// One key, from memory.
     ///
     /// # Errors
-    /// The cache has ended with it; `InvalidArgument`: it is not one of its keys.
+    /// The cache has ended with it; `Closed`: it was closed; `InvalidArgument`: it is not one of its keys.
     pub fn get(&self, key: Bytes) -> Result<Option<KeyValue>> {
         Ok(self.inner()?.get(key)?)
     }
@@ -114,6 +114,13 @@ impl Cache {
         Ok(CacheSubscription(Arc::new(Mine::new(
             self.inner()?.subscribe(),
         ))))
+    }
+
+    /// Ends it: whatever is asked of it from now on is refused with `Closed`. Closing it again does nothing, as does closing it in a child.
+    pub fn close(&self) {
+        if let Some(cache) = self.0.get() {
+            cache.close();
+        }
     }
 
     fn inner(&self) -> Result<&client::Cache> {

@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
+use crate::alone::Went;
 use crate::answer::Answer;
 use crate::completions::Completions;
 use crate::error::{Error, Result};
@@ -23,11 +24,25 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// One call, not begun. Dropping it does nothing.
 #[must_use = "a call does nothing until it is run"]
-pub struct Call(Mine<Work>);
+pub struct Call {
+    work: Mine<Work>,
+    is_request: bool,
+}
 
 impl Call {
     pub(crate) fn new(work: impl Future<Output = Result<Answer>> + Send + 'static) -> Call {
-        Call(Mine::new(Box::pin(work)))
+        Call {
+            work: Mine::new(Box::pin(work)),
+            is_request: false,
+        }
+    }
+
+    /// The same, known to ask its server at once and to be over when that has answered.
+    pub(crate) fn request(self) -> Call {
+        Call {
+            is_request: true,
+            ..self
+        }
     }
 
     /// A call whose answer is known to be an error.
@@ -42,7 +57,7 @@ impl Call {
         late: impl FnOnce(Duration) -> Error + Send + 'static,
     ) -> Call {
         let Some(limit) = limit else { return self };
-        let Some(work) = self.0.take() else {
+        let Some(work) = self.work.take() else {
             return Call::failed(Error::forked());
         };
         Call::new(async move {
@@ -54,38 +69,75 @@ impl Call {
     /// Runs it and waits. `interrupted` is asked about every 20 ms, on this thread; when it says yes the call is given up.
     ///
     /// # Errors
-    /// The call's own. `Interrupted`: it may have been done, if it writes.
+    /// The call's own. `Interrupted`: it may have been done, if it writes. `Forked`: this is a child that was forked while `interrupted` was asked.
     pub fn wait(self, mut interrupted: impl FnMut() -> bool) -> Result<Answer> {
+        let mut work = self.work.take().ok_or_else(Error::forked)?;
+        let inbox = runtime::current()?;
+        if self.is_request
+            && let Some(seat) = inbox.alone.seat()
+        {
+            match seat.wait(work, TICK) {
+                Went::Over(result) => return result,
+                Went::On(rest) => {
+                    // The host may fork while it is asked, and the rest is the parent's.
+                    let rest = Mine::new(rest);
+                    if interrupted() {
+                        return Err(Error::interrupted());
+                    }
+                    work = rest.take().ok_or_else(Error::forked)?;
+                }
+            }
+        }
         let waiter = Arc::new(Waiter {
             result: Mutex::new(None),
             thread: thread::current(),
         });
-        let op = self.run(Target::Waiter(waiter.clone()))?;
+        let op = Op(Arc::default());
+        let target = Target::Waiter(waiter.clone());
+        let request = self.is_request.then(|| inbox.alone.beside());
+        inbox.submit(work, request, op.clone(), target)?;
+        let here = Mine::new(());
         loop {
             if let Some(result) = waiter.result.lock().take() {
                 return result;
             }
             let began = std::time::Instant::now();
             thread::park_timeout(TICK);
-            if began.elapsed() >= TICK && interrupted() {
+            if began.elapsed() < TICK {
+                continue;
+            }
+            let interrupted = interrupted();
+            // A child that the host forked while it was asked has nobody who would settle this.
+            if here.get().is_none() {
+                return Err(Error::forked());
+            }
+            if interrupted {
                 op.cancel();
                 return Err(Error::interrupted());
             }
         }
     }
 
-    /// Runs it; the answer comes to `completions` with this token, unless the operation is cancelled before.
+    /// Runs it; the answer comes to `completions` with this token, unless the operation is cancelled before. A request that is alone is sent by the thread that
+    /// calls this, which waits for nothing.
     ///
     /// # Errors
     /// `Closed`: the process is about to end. `Forked`: the call was made by its parent.
     pub fn submit(self, completions: &Arc<Completions>, token: u64) -> Result<Op> {
-        self.run(Target::Queue(completions.clone(), token))
-    }
-
-    fn run(self, target: Target) -> Result<Op> {
-        let work = self.0.take().ok_or_else(Error::forked)?;
+        let work = self.work.take().ok_or_else(Error::forked)?;
+        let inbox = runtime::current()?;
         let op = Op(Arc::default());
-        runtime::current()?.submit(work, op.clone(), target)?;
+        let work = if self.is_request {
+            match completions.begin(&inbox, work, &op, token) {
+                Some(work) => work,
+                None => return Ok(op),
+            }
+        } else {
+            work
+        };
+        let request = self.is_request.then(|| inbox.alone.beside());
+        let target = Target::Queue(completions.clone(), token);
+        inbox.submit(work, request, op.clone(), target)?;
         Ok(op)
     }
 }
@@ -104,6 +156,8 @@ pub struct Op(pub(crate) Arc<Cancel>);
 pub(crate) struct Cancel {
     wanted: AtomicBool,
     pub(crate) waker: AtomicWaker,
+    /// Who polls it, if that is not the I/O thread.
+    pub(crate) of_loop: OnceLock<Weak<Completions>>,
 }
 
 impl Op {
@@ -111,6 +165,14 @@ impl Op {
     pub fn cancel(&self) {
         self.0.wanted.store(true, Ordering::Release);
         self.0.waker.wake();
+        let of_loop = self.0.of_loop.get().and_then(Weak::upgrade);
+        if let Some(of_loop) = of_loop {
+            of_loop.give_up(self);
+        }
+    }
+
+    pub(crate) fn is(&self, other: &Op) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -168,6 +230,69 @@ mod tests {
         while Arc::strong_count(&dropped) > 1 {
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_request_that_takes_long_is_interrupted_or_goes_on() {
+        for interrupts in [false, true] {
+            let request = Call::new(async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok(Answer::Done)
+            });
+            let mut asked = 0;
+            let answer = request.request().wait(|| {
+                asked += 1;
+                interrupts
+            });
+            if interrupts {
+                assert_eq!((kind(answer), asked), (ErrorKind::Interrupted, 1));
+            } else {
+                assert!(matches!(answer, Ok(Answer::Done)));
+                assert!(asked > 1);
+            }
+        }
+    }
+
+    /// What a child that is forked while a thread waits for `call`, and the parent, come to.
+    fn forks_while_it_waits(call: impl FnOnce(Call) -> Call) {
+        let held = Arc::new(());
+        let waits = Call::new({
+            let held = held.clone();
+            async move {
+                let _held = held;
+                pending().await
+            }
+        });
+        let mut child = -1;
+        let answer = call(waits).wait(|| {
+            // SAFETY: the child looks at its memory and ends.
+            child = unsafe { libc::fork() };
+            child != 0
+        });
+        if child == 0 {
+            let left_alone = Arc::strong_count(&held) == 2;
+            let forked = answer.is_err_and(|error| error.kind == ErrorKind::Forked);
+            // SAFETY: nothing of the parent's is run at such an exit.
+            unsafe { libc::_exit(i32::from(!left_alone) + 2 * i32::from(!forked)) };
+        }
+        let mut status = 0;
+        // SAFETY: the child is ours, and `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status), "the child ended with {status}");
+        let told = libc::WEXITSTATUS(status);
+        assert_eq!(told, 0, "1: it was dropped, 2: it was not told");
+        assert_eq!(kind(answer), ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn a_handler_that_forks_leaves_the_call_to_the_parent() {
+        forks_while_it_waits(|call| call);
+    }
+
+    #[test]
+    fn a_handler_that_forks_leaves_the_request_to_the_parent() {
+        // Alone or not: another test may have that place.
+        forks_while_it_waits(Call::request);
     }
 
     #[test]

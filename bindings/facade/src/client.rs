@@ -179,6 +179,18 @@ impl Client {
         Call::new(async move { Ok(answer(verb(this.get()?).await?)) })
     }
 
+    /// The same for a verb that is one request.
+    pub(crate) fn request<T, F>(
+        &self,
+        verb: impl FnOnce(client::Client) -> F + Send + 'static,
+        answer: impl FnOnce(T) -> Answer + Send + 'static,
+    ) -> Call
+    where
+        F: Future<Output = client::Result<T>> + Send,
+    {
+        self.call(verb, answer).request()
+    }
+
     /// The client of this process. Asked by calls, which run where the runtime is.
     pub(crate) fn get(&self) -> Result<client::Client> {
         let View {

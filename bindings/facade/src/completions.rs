@@ -1,13 +1,20 @@
 //! What calls of an event loop have come to: a queue with a descriptor that is readable while something is in it, so that a loop wakes once
-//! for all that came together.
+//! for all that came together. A request that is alone never comes into it: it is looked after when the loop takes (`lone.rs`).
 
+use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::sync::Arc;
 
+use keystead_client::Lookout;
 use parking_lot::Mutex;
 
 use crate::answer::Answer;
-use crate::error::Result;
+use crate::call::{Op, Work};
+use crate::error::{Error, Result};
+use crate::fork::Mine;
+use crate::lone::{Lone, Step};
+use crate::runtime::Inbox;
 
 /// The end of one call.
 #[derive(Debug)]
@@ -20,11 +27,11 @@ pub struct Completion {
 
 /// The ends of calls, for one event loop.
 ///
-/// Its length is bounded by the calls under way.
-#[derive(Debug)]
+/// Its length is bounded by the calls under way. A loop that is busy, and takes nothing, holds up nobody but itself.
 pub struct Completions {
     settled: Mutex<Vec<Completion>>,
-    bell: Bell,
+    lookout: Arc<Lookout>,
+    lone: Mine<Mutex<Lone>>,
 }
 
 impl Completions {
@@ -35,20 +42,81 @@ impl Completions {
     pub fn new() -> io::Result<Completions> {
         Ok(Completions {
             settled: Mutex::default(),
-            bell: Bell::new()?,
+            lookout: Arc::new(Lookout::new()?),
+            lone: Mine::new(Mutex::default()),
         })
     }
 
-    /// The descriptor that is readable while there is something to take. It is closed when this is dropped.
+    /// The descriptor that is readable while something is to be taken. It is closed when this is dropped. On Linux it is an epoll set, of which a request that is
+    /// alone needs the socket: wait for it by whatever can wait for descriptors, until it is readable, not for the next change, and don't read it.
     pub fn descriptor(&self) -> RawFd {
-        self.bell.descriptor()
+        self.lookout.as_fd().as_raw_fd()
     }
 
-    /// Takes all that has come. The descriptor is not readable then, until more comes.
+    /// Takes all that has come, which may be nothing: the descriptor is also readable while a part of an answer is to be read, and that is done here, by the
+    /// thread that calls this. Waits for nothing. The descriptor is not readable then, until more comes.
     pub fn take(&self) -> Vec<Completion> {
         // In this order: what comes between the two rings again.
-        self.bell.hush();
-        std::mem::take(&mut self.settled.lock())
+        self.lookout.hush();
+        let lone = self.lone.get().map(|lone| lone.lock().look());
+        let mut taken = std::mem::take(&mut *self.settled.lock());
+        if let Some(Step::Done(done)) = lone {
+            taken.push(done);
+        }
+        taken
+    }
+
+    /// Begins a request here, if it is alone. Gives it where it is to be submitted.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        inbox: &Arc<Inbox>,
+        work: Work,
+        op: &Op,
+        token: u64,
+    ) -> Option<Work> {
+        // One of the parent's is nobody's here.
+        let Some(lone) = self.lone.get() else {
+            return Some(work);
+        };
+        let of_loop = (self, &self.lookout);
+        let step = lone.lock().begin(of_loop, inbox, work, (op, token));
+        match step {
+            Step::Refused(work) => return Some(work),
+            Step::Done(done) => self.settle(done),
+            Step::Nothing => {}
+        }
+        None
+    }
+
+    /// The connection of the request that is alone was taken back.
+    pub(crate) fn hand_over(&self) {
+        self.with_lone(Lone::hand_over);
+    }
+
+    /// The runtime has ended.
+    pub(crate) fn end(&self) {
+        self.with_lone(|lone| lone.fail(Error::closed()));
+    }
+
+    /// Nobody wants this request any more, if it is the one that is alone.
+    pub(crate) fn give_up(&self, op: &Op) {
+        self.with_lone(|lone| {
+            lone.give_up(op);
+            None
+        });
+    }
+
+    fn with_lone(&self, work: impl FnOnce(&mut Lone) -> Option<Completion>) {
+        let done = self.lone.get().and_then(|lone| work(&mut lone.lock()));
+        if let Some(done) = done {
+            self.settle(done);
+        }
+    }
+
+    fn settle(&self, done: Completion) {
+        if self.push(done) {
+            self.ring();
+        }
     }
 
     /// Puts one in; true when it is the first since the last time something was taken.
@@ -60,72 +128,13 @@ impl Completions {
 
     /// Makes the descriptor readable.
     pub(crate) fn ring(&self) {
-        self.bell.ring();
+        self.lookout.ring();
     }
 }
 
-/// Linux has a descriptor for this.
-#[cfg(target_os = "linux")]
-#[derive(Debug)]
-struct Bell(OwnedFd);
-
-#[cfg(target_os = "linux")]
-impl Bell {
-    fn new() -> io::Result<Bell> {
-        use rustix::event::{EventfdFlags, eventfd};
-        Ok(Bell(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?))
-    }
-
-    fn descriptor(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-
-    fn ring(&self) {
-        // It fails when it has been rung 2^64 - 2 times unheard.
-        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
-    }
-
-    fn hush(&self) {
-        // It fails when it was not rung.
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
-    }
-}
-
-/// Elsewhere it is a pipe.
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-struct Bell {
-    heard: OwnedFd,
-    rung: OwnedFd,
-}
-
-#[cfg(not(target_os = "linux"))]
-impl Bell {
-    fn new() -> io::Result<Bell> {
-        use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
-        let (heard, rung) = rustix::pipe::pipe()?;
-        for end in [&heard, &rung] {
-            fcntl_setfd(end, FdFlags::CLOEXEC)?;
-            ioctl_fionbio(end, true)?;
-        }
-        Ok(Bell { heard, rung })
-    }
-
-    fn descriptor(&self) -> RawFd {
-        self.heard.as_raw_fd()
-    }
-
-    fn ring(&self) {
-        // It fails when the pipe is full: then it was rung.
-        let _ = rustix::io::write(&self.rung, &[1]);
-    }
-
-    fn hush(&self) {
-        // It fails when it is empty. A ring is a byte, and there is at most one since the last time, or two.
-        let _ = rustix::io::read(&self.heard, &mut [0; 64]);
+impl fmt::Debug for Completions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Completions")
     }
 }
 

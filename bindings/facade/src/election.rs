@@ -40,12 +40,17 @@ impl Client {
 }
 
 impl Election {
+    /// Its name.
+    pub fn name(&self) -> &Bytes {
+        &self.name
+    }
+
     /// Stands as a candidate, and waits until it leads. Answers `Guard`, which is there. Cancelling the call withdraws.
     ///
     /// # Errors
     /// `LockTimeout`: it did not lead within `limit`. See [`client::Election::campaign`].
     pub fn campaign(&self, value: Bytes, limit: Option<Duration>) -> Call {
-        let this = self.clone();
+        let (this, name) = (self.clone(), self.name.clone());
         Call::new(async move {
             let leadership = this.get()?.campaign(value).await?;
             Ok(Answer::Guard(Some(Guard::new(
@@ -53,7 +58,7 @@ impl Election {
                 Held::Leadership(leadership),
             ))))
         })
-        .within(limit, not_free)
+        .within(limit, move |limit| not_free(&name, limit))
     }
 
     /// Who leads, with what was proclaimed last. Answers `KeyValue`.

@@ -13,7 +13,7 @@ use crate::watch::Scanner;
 impl Client {
     /// Reads one key. Answers `KeyValue`.
     pub fn get_key(&self, key: Bytes) -> Call {
-        self.call(
+        self.request(
             |client| async move { client.get(key).await },
             Answer::KeyValue,
         )
@@ -21,7 +21,7 @@ impl Client {
 
     /// Reads keys at one revision. Answers `Range`.
     pub fn range(&self, range: Range) -> Call {
-        self.call(
+        self.request(
             |client| async move { client.range(range).await },
             Answer::Range,
         )
@@ -34,7 +34,7 @@ impl Client {
 
     /// Writes one key. Answers `Put`.
     pub fn put(&self, put: Put) -> Call {
-        self.call(
+        self.request(
             |client| async move { client.put_with(put).await },
             Answer::Put,
         )
@@ -51,7 +51,7 @@ impl Client {
 
     /// Removes keys. Answers `Delete`.
     pub fn delete(&self, delete: Delete) -> Call {
-        self.call(
+        self.request(
             |client| async move { client.delete_with(delete).await },
             Answer::Delete,
         )
@@ -84,6 +84,7 @@ impl Client {
             let done = this.get()?.txn(txn).await?;
             answer(done.header, done.results.into_iter().next())
         })
+        .request()
     }
 }
 

@@ -8,10 +8,13 @@
 //!   waiter, or Completions: one wake for many ◄── Answer ┘
 //! ```
 //!
+//! A request that is alone goes nowhere: the thread that waits polls it itself (`alone.rs`), and so does an event loop's (`lone.rs`).
+//!
 //! [`runtime`] has the one runtime of the process, [`fork`] sees to it that a child of the process never touches it, [`records`] has what
 //! is to be logged. Everything else is
 //! a file a noun, in which each verb makes a call. No interpreter, no callback and no lock of a language is ever touched from here.
 
+mod alone;
 mod answer;
 mod auth;
 mod cache;
@@ -25,6 +28,7 @@ pub mod fork;
 mod kv;
 mod lease;
 mod lock;
+mod lone;
 mod maintenance;
 mod recipes;
 pub mod records;

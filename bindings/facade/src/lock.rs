@@ -69,14 +69,24 @@ impl Client {
 }
 
 impl Lock {
+    /// Its name.
+    pub fn name(&self) -> &Bytes {
+        &self.name
+    }
+
     /// Takes it. Answers `Guard`, which is there. Cancelling the call gives it up and leaves nothing behind that could own it.
     ///
     /// # Errors
-    /// `LockTimeout`: it was not free within `limit`. See [`client::Lock::lock`].
+    /// `LockTimeout`: it was not free within `limit`; with a limit of zero it is taken if it is free. See [`client::Lock::lock`].
     pub fn lock(&self, limit: Option<Duration>) -> Call {
-        let this = self.clone();
+        let (this, name) = (self.clone(), self.name.clone());
+        if limit == Some(Duration::ZERO) {
+            return Call::new(async move {
+                held_at_once(&this.client, &this.name, this.get()?.try_lock().await?)
+            });
+        }
         Call::new(async move { Ok(held(&this.client, this.get()?.lock().await?)) })
-            .within(limit, not_free)
+            .within(limit, move |limit| not_free(&name, limit))
     }
 
     /// Takes it if it is free. Answers `Guard`.
@@ -91,13 +101,27 @@ impl Lock {
     }
 }
 
-/// What came of a wait that was too short.
-pub(crate) fn not_free(limit: Duration) -> Error {
-    Error::lock_timeout(format!("it was not free within {limit:?}"))
+/// What came of a wait for that name that was too short.
+pub(crate) fn not_free(name: &Bytes, limit: Duration) -> Error {
+    let name = String::from_utf8_lossy(name);
+    if limit.is_zero() {
+        return Error::lock_timeout(format!("{name:?} was not free"));
+    }
+    Error::lock_timeout(format!("{name:?} was not free within {limit:?}"))
 }
 
 pub(crate) fn held(client: &Client, guard: LockGuard) -> Answer {
     Answer::Guard(Some(Guard::new(client, Held::Lock(guard))))
+}
+
+/// What was to be had without a wait.
+pub(crate) fn held_at_once(
+    client: &Client,
+    name: &Bytes,
+    guard: Option<LockGuard>,
+) -> Result<Answer> {
+    let guard = guard.ok_or_else(|| not_free(name, Duration::ZERO))?;
+    Ok(held(client, guard))
 }
 
 pub(crate) fn perhaps_held(client: &Client, guard: Option<LockGuard>) -> Answer {

@@ -10,7 +10,7 @@ use crate::answer::Answer;
 use crate::call::Call;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::lock::{By, held, not_free, perhaps_held, taken_by};
+use crate::lock::{By, held, held_at_once, not_free, perhaps_held, taken_by};
 use crate::session::Session;
 
 /// A reader-writer lock by name.
@@ -88,14 +88,24 @@ impl Client {
 }
 
 impl RwLock {
+    /// Its name.
+    pub fn name(&self) -> &Bytes {
+        &self.name
+    }
+
     /// Takes it beside other readers. Answers `Guard`, which is there.
     ///
     /// # Errors
-    /// `LockTimeout`: it was not free within `limit`.
+    /// `LockTimeout`: it was not free within `limit`; with a limit of zero it is taken if it is free.
     pub fn read(&self, limit: Option<Duration>) -> Call {
-        let this = self.clone();
+        let (this, name) = (self.clone(), self.name.clone());
+        if limit == Some(Duration::ZERO) {
+            return Call::new(async move {
+                held_at_once(&this.client, &this.name, this.get()?.try_read().await?)
+            });
+        }
         Call::new(async move { Ok(held(&this.client, this.get()?.read().await?)) })
-            .within(limit, not_free)
+            .within(limit, move |limit| not_free(&name, limit))
     }
 
     /// The same if it is free. Answers `Guard`.
@@ -107,11 +117,16 @@ impl RwLock {
     /// Takes it alone. Answers `Guard`, which is there.
     ///
     /// # Errors
-    /// `LockTimeout`: it was not free within `limit`.
+    /// `LockTimeout`: it was not free within `limit`; with a limit of zero it is taken if it is free.
     pub fn write(&self, limit: Option<Duration>) -> Call {
-        let this = self.clone();
+        let (this, name) = (self.clone(), self.name.clone());
+        if limit == Some(Duration::ZERO) {
+            return Call::new(async move {
+                held_at_once(&this.client, &this.name, this.get()?.try_write().await?)
+            });
+        }
         Call::new(async move { Ok(held(&this.client, this.get()?.write().await?)) })
-            .within(limit, not_free)
+            .within(limit, move |limit| not_free(&name, limit))
     }
 
     /// The same if it is free. Answers `Guard`.
@@ -127,14 +142,24 @@ impl RwLock {
 }
 
 impl Semaphore {
+    /// Its name.
+    pub fn name(&self) -> &Bytes {
+        &self.name
+    }
+
     /// Takes a permit. Answers `Guard`, which is there.
     ///
     /// # Errors
-    /// `LockTimeout`: none was free within `limit`.
+    /// `LockTimeout`: none was free within `limit`; with a limit of zero it is taken if one is free.
     pub fn acquire(&self, limit: Option<Duration>) -> Call {
-        let this = self.clone();
+        let (this, name) = (self.clone(), self.name.clone());
+        if limit == Some(Duration::ZERO) {
+            return Call::new(async move {
+                held_at_once(&this.client, &this.name, this.get()?.try_acquire().await?)
+            });
+        }
         Call::new(async move { Ok(held(&this.client, this.get()?.acquire().await?)) })
-            .within(limit, not_free)
+            .within(limit, move |limit| not_free(&name, limit))
     }
 
     /// The same if one is free. Answers `Guard`.
@@ -151,6 +176,11 @@ impl Semaphore {
 }
 
 impl Barrier {
+    /// Its name.
+    pub fn name(&self) -> &Bytes {
+        &self.name
+    }
+
     /// Raises it. Answers `Is`: whether it was down before.
     pub fn hold(&self) -> Call {
         let name = self.name.clone();
@@ -169,14 +199,22 @@ impl Barrier {
         )
     }
 
-    /// Waits until it is down. Answers `Done`.
+    /// Waits until it is down; with a limit of zero it looks, and does not wait. Answers `Done`.
     ///
     /// # Errors
     /// `DeadlineExceeded`: it was still up after `limit`.
     pub fn wait(&self, limit: Option<Duration>) -> Call {
-        let name = self.name.clone();
+        let this = self.clone();
+        if limit == Some(Duration::ZERO) {
+            return Call::new(async move {
+                match this.client.get()?.barrier(this.name).is_held().await? {
+                    true => Err(Error::not_in_time("it is up")),
+                    false => Ok(Answer::Done),
+                }
+            });
+        }
         let call = self.client.call(
-            |client| async move { client.barrier(name).wait().await },
+            |client| async move { client.barrier(this.name).wait().await },
             |()| Answer::Done,
         );
         call.within(limit, |limit| {
@@ -186,6 +224,11 @@ impl Barrier {
 }
 
 impl Queue {
+    /// Its name.
+    pub fn name(&self) -> &Bytes {
+        &self.name
+    }
+
     /// Puts an item at the end. Answers `Done`.
     pub fn enqueue(&self, item: Bytes) -> Call {
         let name = self.name.clone();
@@ -195,18 +238,21 @@ impl Queue {
         )
     }
 
-    /// Takes the first item, and waits for one. Answers `Item`. Cancelling the call while it takes one may lose it.
+    /// Takes the first item, and waits for one. Answers `Item`. Cancelling the call while it takes one may lose it; the limit does not,
+    /// which is for the waiting alone. With a limit of zero it looks, and does not wait.
     ///
     /// # Errors
     /// `DeadlineExceeded`: there was none within `limit`.
     pub fn dequeue(&self, limit: Option<Duration>) -> Call {
-        let name = self.name.clone();
-        let call = self.client.call(
-            |client| async move { client.queue(name).dequeue().await },
-            Answer::Item,
-        );
-        call.within(limit, |limit| {
-            Error::not_in_time(format!("no item within {limit:?}"))
+        let this = self.clone();
+        Call::new(async move {
+            let queue = this.client.get()?.queue(this.name);
+            let Some(limit) = limit else {
+                return Ok(Answer::Item(queue.dequeue().await?));
+            };
+            let item = queue.dequeue_within(limit).await?;
+            let late = || Error::not_in_time(format!("no item within {limit:?}"));
+            Ok(Answer::Item(item.ok_or_else(late)?))
         })
     }
 }

@@ -125,7 +125,7 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// Where a service can be reached. Lost in a child of the process.
+/// Where a service can be reached. Closing it ends it, and dropping the last clone. Lost in a child of the process.
 #[derive(Clone)]
 pub struct Resolver(Arc<Mine<client::Resolver>>);
 
@@ -156,6 +156,13 @@ impl Resolver {
     pub fn sync(&self) -> Call {
         let this = self.clone();
         Call::new(async move { Ok(Answer::Revision(this.get()?.cache().sync().await?)) })
+    }
+
+    /// Ends it: whatever is asked of it from now on is refused with `Closed`. Closing it again does nothing, as does closing it in a child.
+    pub fn close(&self) {
+        if let Some(resolver) = self.0.get() {
+            resolver.close();
+        }
     }
 
     fn get(&self) -> Result<&client::Resolver> {

@@ -1,5 +1,5 @@
 //! The one runtime of the process: an I/O thread with a resident task, which polls every call under way. A language's threads only put
-//! calls into its inbox; for all that are put while it works it is woken once.
+//! calls into its inbox; for all that are put while it works it is woken once. A request that is alone does not come here (`alone.rs`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -14,8 +14,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use futures::task::AtomicWaker;
 use keystead_client as client;
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Runtime as Tokio};
+use tokio::runtime::{Builder, Handle, Runtime as Tokio};
 
+use crate::alone::{Alone, Request};
 use crate::answer::Answer;
 use crate::call::{Op, Waiter, Work};
 use crate::completions::{Completion, Completions};
@@ -91,8 +92,9 @@ pub(crate) enum Target {
 }
 
 /// What was submitted and not begun, and how to wake who begins it.
-#[derive(Default)]
 pub(crate) struct Inbox {
+    pub(crate) alone: Arc<Alone>,
+    pub(crate) tokio: Handle,
     submitted: Mutex<Submitted>,
     waker: AtomicWaker,
     /// What may have sessions when the runtime ends. Those that are gone are forgotten whenever one is added.
@@ -108,7 +110,13 @@ struct Submitted {
 impl Inbox {
     /// # Errors
     /// `Closed`: the runtime has ended.
-    pub(crate) fn submit(&self, work: Work, op: Op, target: Target) -> Result<()> {
+    pub(crate) fn submit(
+        &self,
+        work: Work,
+        request: Option<Request>,
+        op: Op,
+        target: Target,
+    ) -> Result<()> {
         let mut submitted = self.submitted.lock();
         if submitted.ended {
             return Err(Error::closed());
@@ -117,6 +125,7 @@ impl Inbox {
             work,
             op,
             target: Some(target),
+            _request: request,
         });
         let first = submitted.calls.len() == 1;
         drop(submitted);
@@ -164,7 +173,6 @@ impl Runtime {
     fn start(threads: usize) -> Result<Runtime> {
         // Registered before there is anything that a child could touch.
         fork::generation();
-        let inbox = Arc::new(Inbox::default());
         let tokio = match threads {
             1 => Builder::new_current_thread(),
             _ => {
@@ -177,6 +185,13 @@ impl Runtime {
         .thread_name("keystead-io")
         .build()
         .map_err(|error| Error::no_runtime(&error))?;
+        let inbox = Arc::new(Inbox {
+            alone: Alone::new(tokio.handle().clone()),
+            tokio: tokio.handle().clone(),
+            submitted: Mutex::default(),
+            waker: AtomicWaker::new(),
+            clients: Mutex::default(),
+        });
         let resident = Resident {
             inbox: inbox.clone(),
             running: FuturesUnordered::new(),
@@ -195,6 +210,7 @@ impl Runtime {
     }
 
     fn end(&self) {
+        self.inbox.alone.end(FAREWELL);
         self.inbox.submitted.lock().ended = true;
         self.inbox.waker.wake();
         if let Some(thread) = self.thread.lock().take() {
@@ -289,6 +305,7 @@ struct Running {
     op: Op,
     /// Until it has ended.
     target: Option<Target>,
+    _request: Option<Request>,
 }
 
 impl Future for Running {

@@ -9,7 +9,7 @@ use crate::client::Client;
 impl Client {
     /// Runs a transaction. Answers `Txn`.
     pub fn txn(&self, txn: Txn) -> Call {
-        self.call(|client| async move { client.txn(txn).await }, Answer::Txn)
+        self.request(|client| async move { client.txn(txn).await }, Answer::Txn)
     }
 
     /// Runs it exactly once, whatever breaks: it is sent again until its end is known or the deadline has passed. Answers `Once`.

@@ -97,6 +97,10 @@ impl Cache {
         self.0.reach(revision.0).into()
     }
 
+    fn close(&self) {
+        self.0.close();
+    }
+
     fn subscribe(&self, py: Python<'_>) -> PyResult<CacheSubscription> {
         let subscription = self.0.subscribe();
         let subscription = subscription.map_err(|error| to_exception(py, error))?;

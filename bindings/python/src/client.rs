@@ -56,7 +56,11 @@ impl Client {
                 endpoints,
                 ..ConnectOptions::from_env()
             },
-            (None, false) => return Err(PyTypeError::new_err("a client needs endpoints")),
+            (None, false) => {
+                let text =
+                    "a client needs endpoints, such as 'http://127.0.0.1:2379', or from_env=True";
+                return Err(PyTypeError::new_err(text));
+            }
         };
         if options.endpoints.is_empty() {
             return Err(PyValueError::new_err("a client needs an endpoint"));

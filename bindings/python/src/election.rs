@@ -2,6 +2,7 @@
 
 use keystead_facade as facade;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::args::{Data, Length, Ttl};
 use crate::call::Call;
@@ -33,6 +34,11 @@ impl Client {
 
 #[pymethods]
 impl Election {
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.name())
+    }
+
     #[pyo3(signature = (value, timeout))]
     fn campaign(&self, value: Data, timeout: Option<Length>) -> Call {
         self.0

@@ -53,6 +53,11 @@ impl Client {
 
 #[pymethods]
 impl Lock {
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.name())
+    }
+
     #[pyo3(signature = (timeout))]
     fn lock(&self, timeout: Option<Length>) -> Call {
         self.0.lock(timeout.map(|limit| limit.0)).into()

@@ -2,12 +2,13 @@
 
 use keystead_facade as facade;
 use keystead_facade::{EventKind, Notice, ResetCause};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
 
 use crate::errors::to_exception;
-use crate::records::{KeyValue, kvs, leaf, record};
+use crate::records::{KeyValue, kvs, leaf, record, reduce};
 
 /// One change of one key. What is asked of it is made then: most of a replay is looked at once, and some not at all.
 #[pyclass(frozen, module = "keystead")]
@@ -31,6 +32,34 @@ impl From<facade::Event> for Event {
 
 #[pymethods]
 impl Event {
+    #[new]
+    #[pyo3(signature = (kind, kv, prev_kv))]
+    fn make(
+        kind: &str,
+        kv: &Bound<'_, KeyValue>,
+        prev_kv: Option<&Bound<'_, KeyValue>>,
+    ) -> PyResult<Event> {
+        let kind = match kind {
+            "put" => EventKind::Put,
+            "delete" => EventKind::Delete,
+            other => {
+                let text = format!("an event is a 'put' or a 'delete', not {other:?}");
+                return Err(PyValueError::new_err(text));
+            }
+        };
+        Ok(Event {
+            kind,
+            kv: kv.get().0.clone(),
+            prev_kv: prev_kv.map(|kv| Box::new(kv.get().0.clone())),
+        })
+    }
+
+    fn __reduce__<'py>(
+        record: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
+        reduce(record.as_any(), &["kind", "kv", "prev_kv"])
+    }
+
     /// The put that a key of a state stands for.
     #[staticmethod]
     fn of_state(kv: &KeyValue) -> Event {

@@ -2,6 +2,7 @@
 
 use keystead_facade as facade;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::args::{Data, Length, Permits, Ttl};
 use crate::call::Call;
@@ -62,6 +63,11 @@ impl Client {
 
 #[pymethods]
 impl RwLock {
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.name())
+    }
+
     #[pyo3(signature = (timeout))]
     fn read(&self, timeout: Option<Length>) -> Call {
         self.0.read(timeout.map(|limit| limit.0)).into()
@@ -83,6 +89,11 @@ impl RwLock {
 
 #[pymethods]
 impl Semaphore {
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.name())
+    }
+
     #[pyo3(signature = (timeout))]
     fn acquire(&self, timeout: Option<Length>) -> Call {
         self.0.acquire(timeout.map(|limit| limit.0)).into()
@@ -95,6 +106,11 @@ impl Semaphore {
 
 #[pymethods]
 impl Barrier {
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.name())
+    }
+
     fn hold(&self) -> Call {
         self.0.hold().into()
     }
@@ -111,6 +127,11 @@ impl Barrier {
 
 #[pymethods]
 impl Queue {
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.name())
+    }
+
     fn enqueue(&self, item: Data) -> Call {
         self.0.enqueue(item.0).into()
     }

@@ -5,7 +5,9 @@ use keystead_facade::Bytes;
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
+
+use crate::args::Data;
 
 /// `Name(field=value, ..)`, as Python's own records show themselves.
 pub(crate) fn show(record: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String> {
@@ -67,6 +69,35 @@ macro_rules! record {
 }
 pub(crate) use record;
 
+/// What makes a record again, for `copy` and `pickle`: its type, and its fields.
+pub(crate) fn reduce<'py>(
+    record: &Bound<'py, PyAny>,
+    fields: &[&str],
+) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
+    let values: PyResult<Vec<_>> = fields.iter().map(|field| record.getattr(*field)).collect();
+    Ok((record.get_type(), PyTuple::new(record.py(), values?)?))
+}
+
+/// A record is made of its fields, in their order, and so copied and pickled.
+macro_rules! made {
+    ($name:ident: $($field:ident: $kind:ty),+) => {
+        #[pymethods]
+        impl $name {
+            #[new]
+            #[pyo3(signature = ($($field),+))]
+            fn make($($field: $kind),+) -> $name {
+                $name { $($field),+ }
+            }
+
+            fn __reduce__<'py>(
+                record: &Bound<'py, Self>,
+            ) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
+                reduce(record.as_any(), &[$(stringify!($field)),+])
+            }
+        }
+    };
+}
+
 /// A record without a reference to anything of Python. Python's garbage collector, which pyo3 has look at every object, need not look at
 /// it: a batch of many would have it run, and look at everything else.
 pub(crate) fn leaf<T>(py: Python<'_>, record: T) -> PyResult<Py<T>>
@@ -81,7 +112,7 @@ where
 }
 
 /// Who answered, and how far it was.
-#[pyclass(frozen, get_all, module = "keystead")]
+#[pyclass(frozen, get_all, module = "keystead", from_py_object)]
 #[derive(Clone, Copy)]
 pub(crate) struct Header {
     cluster_id: u64,
@@ -91,6 +122,7 @@ pub(crate) struct Header {
 }
 
 record!(Header: "cluster_id", "member_id", "revision", "raft_term");
+made!(Header: cluster_id: u64, member_id: u64, revision: i64, raft_term: u64);
 
 impl From<facade::Header> for Header {
     fn from(header: facade::Header) -> Header {
@@ -117,6 +149,40 @@ impl From<facade::KeyValue> for KeyValue {
 
 #[pymethods]
 impl KeyValue {
+    #[new]
+    #[pyo3(signature = (key, value, create_revision, mod_revision, version, lease))]
+    fn make(
+        key: Data,
+        value: Data,
+        create_revision: i64,
+        mod_revision: i64,
+        version: i64,
+        lease: i64,
+    ) -> KeyValue {
+        KeyValue(facade::KeyValue {
+            key: key.0,
+            value: value.0,
+            create_revision,
+            mod_revision,
+            version,
+            lease,
+        })
+    }
+
+    fn __reduce__<'py>(
+        record: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
+        let fields = [
+            "key",
+            "value",
+            "create_revision",
+            "mod_revision",
+            "version",
+            "lease",
+        ];
+        reduce(record.as_any(), &fields)
+    }
+
     /// The key.
     #[getter]
     fn key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -164,6 +230,7 @@ pub(crate) struct RangeResult {
 }
 
 record!(RangeResult: "header", "kvs", "more", "count");
+made!(RangeResult: header: Header, kvs: Py<PyList>, more: bool, count: i64);
 
 impl RangeResult {
     pub(crate) fn new(py: Python<'_>, range: facade::RangeResult) -> PyResult<RangeResult> {
@@ -203,6 +270,7 @@ pub(crate) struct PutResult {
 }
 
 record!(PutResult: "header", "prev_kv");
+made!(PutResult: header: Header, prev_kv: Option<Py<KeyValue>>);
 
 impl PutResult {
     pub(crate) fn new(py: Python<'_>, put: facade::PutResult) -> PyResult<PutResult> {
@@ -232,6 +300,7 @@ pub(crate) struct DeleteResult {
 }
 
 record!(DeleteResult: "header", "deleted", "prev_kvs");
+made!(DeleteResult: header: Header, deleted: i64, prev_kvs: Py<PyList>);
 
 impl DeleteResult {
     pub(crate) fn new(py: Python<'_>, delete: facade::DeleteResult) -> PyResult<DeleteResult> {
@@ -253,6 +322,7 @@ pub(crate) struct TxnResult {
 }
 
 record!(TxnResult: "header", "succeeded", "results");
+made!(TxnResult: header: Header, succeeded: bool, results: Option<Py<PyList>>);
 
 impl TxnResult {
     pub(crate) fn new(py: Python<'_>, txn: facade::TxnResult) -> PyResult<TxnResult> {

@@ -108,6 +108,10 @@ impl Resolver {
     fn sync(&self) -> Call {
         self.0.sync().into()
     }
+
+    fn close(&self) {
+        self.0.close();
+    }
 }
 
 pub(crate) fn endpoints(_: Python<'_>, found: &[Endpoint]) -> PyResult<Found> {

@@ -53,6 +53,28 @@ def test_a_cancelled_call_disturbs_no_other(runner, keystead_member, prefix):
     runner.run(fly())
 
 
+def test_what_is_being_opened_can_be_a_task(runner, keystead_member, prefix):
+    async def fly():
+        async with keystead.AsyncClient(keystead_member.url, namespace=prefix) as client:
+            async with asyncio.TaskGroup() as group:
+                lock = group.create_task(client.lock("k").lock())
+                cache = group.create_task(client.cache(prefix=""))
+            assert lock.result().held and len(cache.result()) == 1
+            waiting = asyncio.create_task(client.lock("k").lock())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            opening = client.watch("k")
+            (await opening).cancel()
+            with pytest.raises(RuntimeError):
+                await opening
+            with pytest.warns(RuntimeWarning, match="never awaited"):
+                client.watch("k")
+
+    runner.run(fly())
+
+
 def test_an_error_reaches_the_one_who_waits(runner, keystead_member, prefix):
     async def fly():
         async with keystead.AsyncClient(keystead_member.url, namespace=prefix) as client:

@@ -78,12 +78,40 @@ def test_both_faces_share_one_connection(keystead_member):
     assert client.aio.closed
 
 
+def test_what_a_client_gives_prints_as_what_it_is(face, client):
+    kind = "" if face.name == "sync" else "Async"
+    lease = face.do(client.lease(5))
+    face.do(client.put("c/k", "v"))
+    registration, resolver = face.do(client.register("s", "a:1")), face.do(client.resolve("s"))
+    cache, watch = face.do(client.cache(prefix="c/")), face.do(client.watch("k"))
+    for printed, expected in [
+        (client.lock("l"), "Lock b'l'"),
+        (client.rwlock(b"r"), "RwLock b'r'"),
+        (client.semaphore("s", 1), "Semaphore b's'"),
+        (client.barrier("b"), "Barrier b'b'"),
+        (client.queue("q"), "Queue b'q'"),
+        (client.election("e"), "Election b'e'"),
+        (lease, f"Lease {lease.lease:x} of 5 s"),
+        (registration, "Registration of b's/a:1', registered"),
+        (resolver, "Resolver of 1 endpoints"),
+        (cache, "Cache of 1 keys"),
+        (watch, f"Watch at revision {watch.lag().revision}, connected"),
+    ]:
+        assert repr(printed) == f"<{kind}{expected}>"
+    face.do(registration.withdraw())
+    cache.close()
+    resolver.close()
+    watch.cancel()
+    assert "withdrawn" in repr(registration) and "ended" in repr(cache) and "ended" in repr(resolver) and repr(watch)
+
+
 @pytest.mark.parametrize(
     ("options", "wrong"),
     [
         ({}, TypeError),
         ({"endpoints": []}, ValueError),
         ({"endpoints": 7}, TypeError),
+        ({"endpoints": b"http://127.0.0.1:1"}, TypeError),
         ({"endpoints": "http://127.0.0.1:1", "user": "u"}, TypeError),
         ({"endpoints": "http://127.0.0.1:1", "cert": "c"}, TypeError),
         ({"endpoints": "http://127.0.0.1:1", "deadline": 0}, ValueError),

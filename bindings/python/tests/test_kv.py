@@ -1,6 +1,8 @@
 """Keys and values, transactions, and the errors of both."""
 
+import copy
 import datetime
+import pickle
 
 import pytest
 
@@ -238,7 +240,12 @@ def test_wrong_types_and_ranges_are_refused_before_anything_is_sent(face):
         lambda: client.watch("k", start_revision=1, state_first=True),
         lambda: client.session(None),
         lambda: client.lock(7),
-        lambda: client.lock("k", timeout=[]).lock(),
+        lambda: client.lock("k", timeout=[]),
+        lambda: client.lock("k", session=7),
+        lambda: client.election("k", session="7"),
+        lambda: client.maintenance.disarm(7),
+        lambda: client.cluster.add_member("http://127.0.0.1:1"),
+        lambda: client.cluster.update_member(1, b"http://127.0.0.1:1"),
         lambda: client.with_options(deadline=object()),
     ]
     values = [
@@ -257,7 +264,7 @@ def test_wrong_types_and_ranges_are_refused_before_anything_is_sent(face):
         lambda: client.session("10 parsecs"),
         lambda: client.session("-1s"),
         lambda: client.lock(""),
-        lambda: client.lock("k", timeout=-1).lock(),
+        lambda: client.lock("k", timeout=-1),
         lambda: client.semaphore("k", 0),
         lambda: client.with_options(deadline=0),
         lambda: client.cluster.remove_member(-1),
@@ -283,6 +290,25 @@ def test_lengths_of_time_are_written_as_people_do():
         (datetime.timedelta(minutes=1, milliseconds=5), 60.005),
     ]:
         assert seconds(length) == pytest.approx(expected)
+
+
+def test_answers_are_copied_and_pickled(face, client):
+    put = face.do(client.put("k", "v", prev_kv=True))
+    with face.entered(client.watch("k", prev_kv=True, start_revision=put.revision)) as watch:
+        event = face.do(watch.next()).events[0]
+    kv = face.do(client.get("k"))
+    txn = face.do(client.txn(then=[keystead.Get("k"), keystead.Put("k", "w", prev_kv=True)]))
+    with pytest.raises(keystead.CompareFailed) as failed:
+        face.do(client.put("k", "v", if_missing=True))
+    answers = [put, put.header, kv, event, txn, face.do(client.range("k")), face.do(client.delete("k", prev_kv=True))]
+    for answer in [*answers, failed.value.current]:
+        for again in (copy.copy(answer), copy.deepcopy(answer), pickle.loads(pickle.dumps(answer))):
+            assert again == answer and type(again) is type(answer)
+    again = pickle.loads(pickle.dumps(failed.value))
+    assert (again.current, again.outcome, str(again)) == (failed.value.current, failed.value.outcome, str(failed.value))
+    assert keystead.KeyValue("k", b"v", kv.create_revision, kv.mod_revision, kv.version, kv.lease) == kv
+    with pytest.raises(ValueError):
+        keystead.Event("get", kv, None)
 
 
 def test_errors_form_a_tree():

@@ -38,9 +38,10 @@ def test_a_session_keeps_what_is_attached_to_it(face, client):
         until(renewed, "renewal")
         assert face.do(client.get("worker")).lease == session.lease
         assert session.state.loss is None
+        assert f"lease {session.lease:x}, " in repr(session)
         with pytest.raises(keystead.DeadlineExceeded):
             face.do(session.lost(timeout="10ms"))
-    assert session.state == ("lost", "revoked")
+    assert session.state == ("lost", "revoked") and repr(session).endswith(", closed>")
     assert face.do(session.lost()) == "revoked"
     assert face.do(client.get("worker")) is None
     with pytest.raises(keystead.LeaseNotFound):
@@ -57,6 +58,8 @@ def test_a_callback_hears_of_a_loss(keystead_member):
     heard = threading.Event()
     with keystead.Client(keystead_member.url) as client:
         session = client.session(10)
+        with pytest.raises(TypeError):
+            session.on_lost("loss")
         session.on_lost(lambda loss: heard.set() if loss == "revoked" else None)
         assert not heard.wait(0.05)
         session.close()
@@ -67,6 +70,7 @@ def test_a_lock_has_one_holder(face, client, other):
     with face.entered(client.lock("x")) as guard:
         assert guard.held and guard.state == ("active", None) and guard.lease > 0
         assert guard.key.startswith(b"x/")
+        assert repr(guard.key) in repr(guard) and f"fencing token {guard.fencing_token}, " in repr(guard)
         guard.check()
         assert other.try_lock("x") is None
         with pytest.raises(keystead.LockTimeout) as failed:
@@ -85,15 +89,21 @@ def test_a_lock_has_one_holder(face, client, other):
     mine = face.do(client.try_lock("x", ttl="5s"))
     face.do(mine.unlock())
     face.do(mine.unlock())
+    assert repr(mine).endswith(", released>")
     with pytest.raises(keystead.LockLost):
         mine.check()
 
 
 def test_a_wait_that_is_given_up_leaves_nothing_behind(face, client, other):
     with other.lock("x"):
-        with pytest.raises(keystead.LockTimeout):
+        with pytest.raises(keystead.LockTimeout, match=r'^"x" was not free within 50ms$'):
             face.do(client.lock("x", timeout=0.05).lock())
         until(lambda: len(other.range(prefix="x/")) == 1, "place given up")
+        # Nothing waits for it then, so nothing is in the queue.
+        with pytest.raises(keystead.LockTimeout):
+            face.do(client.lock("x", timeout=0).lock())
+    with face.entered(client.lock("x", timeout=0)) as guard:
+        assert guard.held
     assert len(other.range(prefix="x/")) == 0
 
 
@@ -327,8 +337,13 @@ def test_readers_share_what_writers_have_alone(face, client, other):
         assert theirs.try_write() is None
         with pytest.raises(keystead.LockTimeout):
             theirs.write(timeout="50ms")
+        with pytest.raises(keystead.LockTimeout):
+            theirs.write(timeout=0)
+        theirs.read(timeout=0).unlock()
     with face.entered(rwlock.write(timeout=60)), pytest.raises(keystead.LockTimeout):
         theirs.read(timeout="50ms")
+    with face.entered(rwlock.write(timeout=0)):
+        pass
     assert face.do(rwlock.try_write()) is not None
 
 
@@ -338,7 +353,9 @@ def test_a_semaphore_has_so_many_permits(face, client, other):
         assert face.do(semaphore.try_acquire()) is None
         with pytest.raises(keystead.LockTimeout):
             face.do(semaphore.acquire(timeout="50ms"))
-    permit = face.do(semaphore.try_acquire())
+        with pytest.raises(keystead.LockTimeout):
+            face.do(semaphore.acquire(timeout=0))
+    permit = face.do(semaphore.acquire(timeout=0))
     face.do(permit.unlock())
 
 
@@ -348,8 +365,11 @@ def test_a_barrier_holds_everybody_up(face, client, other):
     assert other.barrier("b").hold() and not face.do(barrier.hold())
     with pytest.raises(keystead.DeadlineExceeded):
         face.do(barrier.wait(timeout="50ms"))
+    with pytest.raises(keystead.DeadlineExceeded):
+        face.do(barrier.wait(timeout=0))
     assert face.do(barrier.release()) and not other.barrier("b").release()
     face.do(barrier.wait(timeout=60))
+    face.do(barrier.wait(timeout=0))
 
 
 def test_an_item_goes_to_one_taker(face, client, other):
@@ -359,3 +379,7 @@ def test_an_item_goes_to_one_taker(face, client, other):
     assert other.queue("q").dequeue() == b"1" and face.do(queue.dequeue(timeout=60)) == b"2"
     with pytest.raises(keystead.DeadlineExceeded):
         face.do(queue.dequeue(timeout="50ms"))
+    with pytest.raises(keystead.DeadlineExceeded):
+        face.do(queue.dequeue(timeout=0))
+    face.do(queue.enqueue("3"))
+    assert face.do(queue.dequeue(timeout=0)) == b"3"

@@ -279,11 +279,13 @@ def test_an_exit_with_calls_under_way_is_clean(keystead_member, prefix):
         pass
 
 
-def test_a_lock_held_at_the_exit_is_given_back(keystead_member, prefix):
+def test_what_is_held_at_the_exit_is_given_back(keystead_member, prefix):
     run(
         """
         import sys, keystead
-        guard = keystead.Client(sys.argv[1], namespace=sys.argv[2]).lock("x", ttl="10m").lock()
+        client = keystead.Client(sys.argv[1], namespace=sys.argv[2])
+        guard = client.lock("x", ttl="10m").lock()
+        registration = client.register("svc", "10.0.0.1:80", ttl="10m")
         """,
         keystead_member.url,
         prefix,
@@ -292,6 +294,7 @@ def test_a_lock_held_at_the_exit_is_given_back(keystead_member, prefix):
 
     with keystead.Client(keystead_member.url, namespace=prefix) as client:
         assert client.lock("x").lock(timeout=60) is not None
+        assert client.get("svc/10.0.0.1:80") is None
 
 
 @pytest.mark.parametrize(

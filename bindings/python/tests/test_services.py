@@ -24,6 +24,15 @@ def test_a_service_is_found_while_it_is_registered(face, client):
             resolver.pick("best")
     face.do(resolver.sync())
     assert resolver.pick() is None
+    with face.entered(client.resolve("svc")) as entered:
+        assert entered.endpoints() == []
+    resolver.close()
+    for closed in (entered, resolver):
+        closed.close()
+        with pytest.raises(keystead.Closed):
+            closed.pick()
+        with pytest.raises(keystead.Closed):
+            face.do(closed.changed([]))
 
 
 def test_a_registration_comes_back_when_its_session_was_lost(face, client, other):
@@ -40,6 +49,17 @@ def test_a_registration_comes_back_when_its_session_was_lost(face, client, other
     assert other.get("svc/10.0.0.1:80") is None
     with pytest.raises(keystead.Closed):
         face.do(registration.withdraw())
+
+
+def test_a_service_is_not_found_any_more_when_its_client_is_closed(face, member, prefix, other):
+    client = face.connect(member.url, namespace=prefix)
+    registration = face.do(client.register("svc", "10.0.0.1:80", ttl="10m"))
+    state = registration.state
+    face.do(client.close())
+    with pytest.raises(keystead.Closed):
+        while True:
+            state = face.do(registration.changed(state))
+    assert other.get("svc/10.0.0.1:80") is None
 
 
 def test_a_cache_is_in_step_with_the_store(face, client, other):
@@ -70,6 +90,21 @@ def test_a_cache_is_in_step_with_the_store(face, client, other):
         face.do(subscription.next(timeout="1ms")) and face.do(subscription.next(timeout="10ms"))
     subscription.cancel()
     assert face.do(subscription.next()) is None
+    with face.entered(cache.subscribe()) as news:
+        assert len(face.do(news.next()).kvs) == 2
+    assert face.do(news.next()) is None
+    news = cache.subscribe()
+    with face.entered(client.cache("cfg/a")) as entered:
+        assert entered["cfg/a"].value == b"1"
+    cache.close()
+    for closed in (entered, cache):
+        closed.close()
+        with pytest.raises(keystead.Closed):
+            closed.get("cfg/a")
+        with pytest.raises(keystead.Closed):
+            face.do(closed.sync())
+    with pytest.raises(keystead.Closed):
+        face.do(news.next())
 
 
 def test_operators_learn_how_a_member_is(face, client, tmp_path):

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 
+from ._errors import KeysteadError
 from ._modes import Blocking, OnLoop
 from ._values import Lag, cache_notice
 
 
 class CacheVerbs(Mapping):
     """Some keys in memory: those of one revision at every moment. It is a mapping from keys, `str` or `bytes`, to `KeyValue`s;
-    reading it asks nobody
-    and shows the keys as they were `lag().staleness` seconds ago. What was written before a certain moment is there after `sync()`.
+    reading it asks nobody and shows the keys as they were `lag().staleness` seconds ago. What was written before a certain moment
+    is there after `sync()`.
+
+    As a context manager it is closed at the end of the block; forgetting it closes it, too.
     """
 
     def __init__(self, native):
@@ -49,6 +52,18 @@ class CacheVerbs(Mapping):
         """Its news: first all keys, then every change. Iterate over it."""
         return self._Subscription(self._native.subscribe())
 
+    def close(self):
+        """Ends it, with its subscriptions: the keys leave memory, and whatever is asked of it from now on raises `Closed`. Closing it again
+        does nothing. Never blocks."""
+        self._native.close()
+
+    def __repr__(self):
+        try:
+            kept = f"of {len(self)} keys"
+        except KeysteadError:
+            kept = "that has ended"
+        return f"<{type(self).__name__} {kept}>"
+
     __hash__ = object.__hash__
 
     def __eq__(self, other):
@@ -63,6 +78,12 @@ class Cache(CacheVerbs, Blocking):
         found = self._native.get_linearizable(key).wait() if linearizable else self._native.get(key)
         return default if found is None else found
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.close()
+
 
 class AsyncCache(CacheVerbs, OnLoop):
     __doc__ = CacheVerbs.__doc__
@@ -76,11 +97,16 @@ class AsyncCache(CacheVerbs, OnLoop):
         """One key as it is now, whoever wrote it, or None. Asks the store once for its revision."""
         return self._run(self._native.get_linearizable(key))
 
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, traceback):
+        self.close()
+
 
 class SubscriptionVerbs:
     """The news of a cache: iterating gives `CacheNotice`s, first all keys, then every change; all keys again to a reader so slow
-    that it would
-    have missed some."""
+    that it would have missed some. As a context manager it is cancelled at the end of the block."""
 
     def __init__(self, native):
         self._native = native
@@ -115,6 +141,12 @@ class CacheSubscription(SubscriptionVerbs, Blocking):
             raise StopIteration
         return notice
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.cancel()
+
 
 class AsyncCacheSubscription(SubscriptionVerbs, OnLoop):
     __doc__ = SubscriptionVerbs.__doc__
@@ -132,6 +164,12 @@ class AsyncCacheSubscription(SubscriptionVerbs, OnLoop):
         if (notice := await self.next()) is None:
             raise StopAsyncIteration
         return notice
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, traceback):
+        self.cancel()
 
 
 Cache._Subscription = CacheSubscription

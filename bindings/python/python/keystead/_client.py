@@ -26,7 +26,7 @@ from ._recipes import (
     Semaphore,
 )
 from ._registry import AsyncRegistration, AsyncResolver, Registration, Resolver
-from ._session import AsyncLease, AsyncSession, Lease, Session
+from ._session import AsyncLease, AsyncSession, Lease, Session, SessionVerbs
 from ._stm import AsyncStm, Stm
 from ._watch import AsyncScan, AsyncWatch, Scan, Watch
 
@@ -34,10 +34,10 @@ from ._watch import AsyncScan, AsyncWatch, Scan, Watch
 class ClientVerbs:
     """A client of one Keystead or etcd cluster.
 
-    Keys, values and names are `str`, which stands for its UTF-8, or `bytes`; what comes back is `bytes`. Lengths of time are seconds as a
-    number, a `timedelta`, or a text such as "10s", "500ms" or "1h30m". Which keys a call is about is said in one way: `key`; `key`
-    and `end`,
-    the first key outside; `prefix`, where "" means every key; or `from_key`, which means every key from it on.
+    Keys, values and names are `str`, which stands for its UTF-8, or `bytes`; what comes back is `bytes`. Lengths of time are
+    seconds as a number, a `timedelta`, or a text such as "10s", "500ms" or "1h30m". Which keys a call is about is said in one
+    way: `key`; `key` and `end`, the first key outside; `prefix`, where "" means every key; or `from_key`, which means every key
+    from it on.
 
     Safe to use from any number of threads, or tasks, and in children of this process, which connect anew.
 
@@ -78,9 +78,8 @@ class ClientVerbs:
     ):
         """Reads keys at one revision, 0 for the newest: a `RangeResult`, which can be iterated over.
 
-        `limit` 0 means all; `sort_by` is "key", "version", "create_revision", "mod_revision" or "value"; `serializable` reads what
-        the member
-        that is asked has, which may lag. Raises `Compacted`, `FutureRevision`.
+        `limit` 0 means all; `sort_by` is "key", "version", "create_revision", "mod_revision" or "value"; `serializable` reads
+        what the member that is asked has, which may lag. Raises `Compacted`, `FutureRevision`.
         """
         call = self._native.range(
             key,
@@ -137,9 +136,8 @@ class ClientVerbs:
     ):
         """Writes one key: a `PutResult`. `lease` is a lease, a session or a lease's id; without one the key is attached to none.
 
-        With a condition it is written only if it holds, else `CompareFailed` is raised, whose `current` is how the key is: its last
-        write was at `if_mod_revision` (0: it
-        is not there), it holds `if_value`, it is missing, or present.
+        With a condition it is written only if it holds, else `CompareFailed` is raised, whose `current` is how the key is: its
+        last write was at `if_mod_revision` (0: it is not there), it holds `if_value`, it is missing, or present.
 
         >>> client.put("owner", "me", if_missing=True)
 
@@ -170,9 +168,8 @@ class ClientVerbs:
         if_mod_revision=None,
         if_value=None,
     ):
-        """Removes keys: a `DeleteResult`. That none is there is no error; with a condition, which is about one key, `CompareFailed`
-        is raised unless it
-        holds. See `put`."""
+        """Removes keys: a `DeleteResult`. That none is there is no error; with a condition, which is about one key,
+        `CompareFailed` is raised unless it holds. See `put`."""
         call = self._native.delete(key, end, prefix, from_key, prev_kv, if_mod_revision, if_value)
         return self._run(call)
 
@@ -186,9 +183,8 @@ class ClientVerbs:
         ...     otherwise=[Get("owner")],
         ... ).succeeded
 
-        With `once` it runs exactly once, whatever breaks: it is sent again until its end is known. That costs the write of a small
-        key. `results` is None
-        when the run's own answer was lost.
+        With `once` it runs exactly once, whatever breaks: it is sent again until its end is known. That costs the write of a
+        small key. `results` is None when the run's own answer was lost.
         """
         return self._run(self._native.txn(list(when), list(then), list(otherwise), once))
 
@@ -219,10 +215,9 @@ class ClientVerbs:
         on is told.
 
         `state_first` begins with the keys as they are. `buffer_bytes` (4 MiB by default) is what may wait to be taken; a slow
-        reader delays nobody and loses
-        nothing. When history is missing, because it was compacted or the cluster restored, `on_gap` says what to do: "reset" tells
-        the state anew; "diff" tells what
-        differs, which takes `state_first` and remembers up to `most_keys` keys; "fail" ends with `Compacted`.
+        reader delays nobody and loses nothing. When history is missing, because it was compacted or the cluster restored,
+        `on_gap` says what to do: "reset" tells the state anew; "diff" tells what differs, which takes `state_first` and remembers
+        up to `most_keys` keys; "fail" ends with `Compacted`.
 
         >>> with client.watch(prefix="config/") as watch:
         ...     for event in watch.events():
@@ -248,11 +243,18 @@ class ClientVerbs:
     # Leases and sessions.
 
     def session(self, ttl=10):
-        """Grants a lease of `ttl`, a second or more, and keeps it alive: a context manager."""
+        """Grants a lease of `ttl`, a second or more, and keeps it alive: a context manager.
+
+        >>> with client.session("10s") as session:
+        ...     session.put("workers/1", "here for as long as this process")
+        """
         return self._open(self._native.session(ttl), self._Session)
 
     def lease(self, ttl):
-        """Grants a lease of `ttl`, a second or more, that nobody keeps alive."""
+        """Grants a lease of `ttl`, a second or more, that nobody keeps alive.
+
+        >>> client.put("invitation", "for a minute", lease=client.lease("1m"))
+        """
         return self._run(self._native.grant(ttl), lambda granted: self._Lease(self._native, *granted))
 
     def revoke(self, lease):
@@ -268,33 +270,55 @@ class ClientVerbs:
     def lock(self, name, *, timeout=None, ttl=None, session=None):
         """A lock: a context manager, which gives a guard. Nothing is sent yet.
 
-        Who waits longer than `timeout` gets `LockTimeout`. It is held by `session`, or by one that the client shares among all that
-        has the same `ttl` (10 s by
-        default): so long the others wait for a holder that died.
+        Who waits longer than `timeout` gets `LockTimeout`. It is held by `session`, or by one that the client shares among all
+        that has the same `ttl` (10 s by default): so long the others wait for a holder that died.
 
         >>> with client.lock("locks/report", timeout="5s") as guard:
         ...     guard.put("report", "written by the one who may")
         """
+        if timeout is not None:
+            timeout = _native.seconds(timeout)
         return self._Lock(self._native.lock(name, _native_of(session), ttl), timeout)
 
     def try_lock(self, name, *, ttl=None, session=None):
-        """Takes a lock if it is free, and gives its guard, else None."""
+        """Takes a lock if it is free, and gives its guard, else None.
+
+        >>> if guard := client.try_lock("locks/report"):
+        ...     with guard:
+        ...         guard.put("report", "written by the one who may")
+        """
         return self._run(self._native.lock(name, _native_of(session), ttl).try_lock(), perhaps(self._Guard))
 
     def rwlock(self, name, *, ttl=None, session=None):
-        """A reader-writer lock. Nothing is sent yet. `ttl` and `session` are as in `lock`."""
+        """A reader-writer lock. Nothing is sent yet. `ttl` and `session` are as in `lock`.
+
+        >>> with client.rwlock("locks/table").write(timeout="5s") as guard:
+        ...     guard.put("table", "written by the one who may")
+        """
         return self._RwLock(self._native.rwlock(name, _native_of(session), ttl))
 
     def semaphore(self, name, permits, *, ttl=None, session=None):
-        """A semaphore. Nothing is sent yet. `ttl` and `session` are as in `lock`."""
+        """A semaphore. Nothing is sent yet. `ttl` and `session` are as in `lock`.
+
+        >>> with client.semaphore("downloads", 3).acquire(timeout="1m"):
+        ...     print("one of three")
+        """
         return self._Semaphore(self._native.semaphore(name, permits, _native_of(session), ttl))
 
     def barrier(self, name):
-        """A barrier. Nothing is sent yet."""
+        """A barrier. Nothing is sent yet.
+
+        >>> client.barrier("deployment").wait(timeout="10m")
+        """
         return self._Barrier(self._native.barrier(name))
 
     def queue(self, name):
-        """A queue. Nothing is sent yet."""
+        """A queue. Nothing is sent yet.
+
+        >>> client.queue("jobs").enqueue("job 1")
+        >>> client.queue("jobs").dequeue(timeout="10s")
+        b'job 1'
+        """
         return self._Queue(self._native.queue(name))
 
     def election(self, name, *, ttl=None, session=None):
@@ -308,19 +332,34 @@ class ClientVerbs:
     # Services and caches.
 
     def register(self, service, address, *, metadata=None, ttl=None):
-        """Registers an address of a service, for `ttl` (10 s by default) longer than this process lives at most: a context manager.
-        `metadata` is whatever
-        JSON can say."""
+        """Registers an address of a service, for `ttl` (10 s by default) longer than this process lives at most: a context
+        manager. `metadata` is whatever JSON can say.
+
+        >>> with client.register("services/api", "10.0.0.1:80", metadata={"zone": "a"}):
+        ...     print("found by whoever resolves services/api")
+        """
         call = self._native.register(service, address, json.dumps(metadata), ttl)
         return self._open(call, self._Registration)
 
     def resolve(self, service):
-        """Follows where a service can be reached: a resolver. What was registered before is known when it returns."""
-        return self._run(self._native.resolve(service), self._Resolver)
+        """Follows where a service can be reached: a resolver, which is a context manager. What was registered before is known when it
+        returns.
+
+        >>> with client.resolve("services/api") as api:
+        ...     if endpoint := api.pick():
+        ...         print("ask", endpoint.address)
+        """
+        return self._open(self._native.resolve(service), self._Resolver)
 
     def cache(self, key=None, *, end=None, prefix=None, from_key=None, most_bytes=0):
-        """Keeps keys in memory, in `most_bytes` (256 MiB by default): a mapping. They are there when it returns. Raises `TooLarge`."""
-        return self._run(self._native.cache(key, end, prefix, from_key, most_bytes), self._Cache)
+        """Keeps keys in memory, in `most_bytes` (256 MiB by default): a mapping, and a context manager. They are there when it returns.
+
+        >>> with client.cache(prefix="config/") as config:
+        ...     print(config["config/color"].value)
+
+        Raises `TooLarge`.
+        """
+        return self._open(self._native.cache(key, end, prefix, from_key, most_bytes), self._Cache)
 
     # The client itself.
 
@@ -350,11 +389,11 @@ class ClientVerbs:
         return self._native.closed
 
     def namespace(self, prefix):
-        """The same client with a view of the keys below `prefix` alone, within the namespace it has."""
+        """The same client with a view of the keys below `prefix` alone, within the namespace it has. Closing either closes both."""
         return self._view(self._native.namespace(prefix))
 
     def with_options(self, *, deadline=None, requires_leader=None):
-        """The same client with another deadline for its calls, or another wish for a leader."""
+        """The same client with another deadline for its calls, or another wish for a leader. Closing either closes both."""
         return self._view(self._native.with_options(deadline, requires_leader))
 
     def at(self, endpoint):
@@ -376,7 +415,11 @@ class ClientVerbs:
 
 
 def _native_of(session):
-    return None if session is None else session._native
+    if session is None:
+        return None
+    if not isinstance(session, SessionVerbs):
+        raise TypeError(f"expected a session, as Client.session gives one, not {type(session).__name__}")
+    return session._native
 
 
 def _opening(
@@ -401,6 +444,8 @@ def _opening(
     _log.start()
     if isinstance(endpoints, str):
         endpoints = [endpoint.strip() for endpoint in endpoints.split(",")]
+    elif isinstance(endpoints, bytes):
+        raise TypeError("expected endpoints as str, such as 'http://127.0.0.1:2379', not bytes")
     elif endpoints is not None:
         endpoints = list(endpoints)
     return _native.Client.open(
@@ -455,13 +500,10 @@ class Client(ClientVerbs, Blocking):
         """Connects to one of the endpoints, chosen by chance; with `lazy`, with its first call.
 
         `endpoints` are a list, or a text with commas: "https://host:port", "http://host:port", "host:port", "unix:///path" or
-        "srv://domain".
-        `ca`, `cert` and `key` name files in PEM, which are read again for every new connection. `namespace` is put before every
-        key. `deadline` (10 s) is how long a
-        call may take, all attempts together; `requires_leader` (true) refuses a member without a leader; `dial_timeout` (2 s) is
-        for one endpoint;
-        `sync_interval` has the members asked for endpoints so often. With `from_env` the variables of etcdctl, ETCDCTL_ENDPOINTS
-        and so on, say what is not said here.
+        "srv://domain". `ca`, `cert` and `key` name files in PEM, which are read again for every new connection. `namespace` is
+        put before every key. `deadline` (10 s) is how long a call may take, all attempts together; `requires_leader` (true)
+        refuses a member without a leader; `dial_timeout` (2 s) is for one endpoint; `sync_interval` has the members asked for
+        endpoints so often. With `from_env` the variables of etcdctl, ETCDCTL_ENDPOINTS and so on, say what is not said here.
 
         Raises `Unavailable` when every endpoint was tried and none answered, `InvalidArgument` when one cannot be read.
         """
@@ -487,9 +529,8 @@ class Client(ClientVerbs, Blocking):
 
     def update(self, key, decide, *, lease=None):
         """Changes a key as `decide` says, given its `KeyValue` or None: it gives the value, or None to remove the key. When
-        somebody else changes the key
-        meanwhile, `decide` is asked again with the new state, after a wait that grows. `lease` attaches the key to a lease; without
-        it the one it has stays.
+        somebody else changes the key meanwhile, `decide` is asked again with the new state, after a wait that grows. `lease`
+        attaches the key to a lease; without it the one it has stays.
 
         >>> client.update("visits", lambda now: str(1 + int(now.value if now else 0)))
 
@@ -532,8 +573,7 @@ class Client(ClientVerbs, Blocking):
 
     def close(self):
         """Ends its sessions, waiting a second at most for their leases to be given back, and refuses every later call with
-        `Closed`. Closing it again
-        does nothing."""
+        `Closed`. Closing it again does nothing."""
         self._run(self._native.close())
 
     def __enter__(self):
@@ -595,9 +635,8 @@ class AsyncClient(ClientVerbs, OnLoop):
 
     async def update(self, key, decide, *, lease=None):
         """Changes a key as `decide` says, given its `KeyValue` or None: it gives the value, or None to remove the key. When
-        somebody else changes the key
-        meanwhile, `decide` is asked again with the new state, after a wait that grows. `lease` attaches the key to a lease; without
-        it the one it has stays.
+        somebody else changes the key meanwhile, `decide` is asked again with the new state, after a wait that grows. `lease`
+        attaches the key to a lease; without it the one it has stays.
 
         Raises `CompareFailed` when somebody else was faster 64 times in a row.
         """
@@ -638,8 +677,7 @@ class AsyncClient(ClientVerbs, OnLoop):
 
     async def close(self):
         """Ends its sessions, waiting a second at most for their leases to be given back, and refuses every later call with
-        `Closed`. Closing it again
-        does nothing."""
+        `Closed`. Closing it again does nothing."""
         await self._run(self._native.close())
 
     async def __aenter__(self):

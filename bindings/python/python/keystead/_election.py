@@ -31,12 +31,14 @@ class AsyncLeadership(LeadershipVerbs, _AsyncGuard):
 
 
 class ElectionVerbs:
-    """An election by name. Candidates lead in the order in which they campaigned; those of Go's `concurrency.Election` of the same
-    name stand in the same
-    queue."""
+    """An election by name. Candidates lead in the order in which they campaigned; those of Go's `concurrency.Election` of the
+    same name stand in the same queue."""
 
     def __init__(self, native):
         self._native = native
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._native.name!r}>"
 
     def campaign(self, value, timeout=None):
         """Stands as a candidate with `value`, and waits until it leads: gives the leadership, which is a context manager.

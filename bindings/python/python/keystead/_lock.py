@@ -14,8 +14,7 @@ class GuardVerbs:
     elsewhere carries `fencing_token`.
 
     As a context manager it is released at the end of the block, which raises `LockLost` when it was lost within; in asyncio the
-    body is cancelled
-    at that moment. Forgetting it releases it, in the background.
+    body is cancelled at that moment. Forgetting it releases it, in the background.
     """
 
     def __init__(self, native):
@@ -64,6 +63,10 @@ class GuardVerbs:
     def txn(self, when=(), then=(), otherwise=()):
         """Runs a transaction of at most 127 operations if it is held, in one step. Raises `LockLost`: neither branch ran."""
         return self._run(self._native.txn(list(when), list(then), list(otherwise)))
+
+    def __repr__(self):
+        state = "released" if self._native.released else self.state.name
+        return f"<{type(self).__name__} of {self.key!r}, fencing token {self.fencing_token}, {state}>"
 
     def _release(self):
         """Raises `LockLost` when it had been lost before. Releasing it again does nothing."""
@@ -133,12 +136,10 @@ class AsyncGuard(_AsyncGuard):
 
 class Lock(Blocking):
     """A lock by name. Who has it is decided by the server, in the order in which they asked; it excludes Go's `concurrency.Mutex`
-    and etcdctl's `lock` of the
-    same name, too.
+    and etcdctl's `lock` of the same name, too.
 
     As a context manager it is taken at the beginning of the block, which raises `LockTimeout` when it was not free within the
-    timeout and never runs
-    without it, and gives the `Guard`. One lock may be used by many threads.
+    timeout and never runs without it, and gives the `Guard`. One lock may be used by many threads.
     """
 
     def __init__(self, native, timeout):
@@ -146,9 +147,12 @@ class Lock(Blocking):
         self._timeout = timeout
         self._entered = threading.local()
 
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._native.name!r}>"
+
     def lock(self, timeout=None):
-        """Takes it, and gives its `Guard`. Raises `LockTimeout` when it was not free within `timeout` seconds, by
-        default those of the lock."""
+        """Takes it, and gives its `Guard`. Raises `LockTimeout` when it was not free within `timeout` seconds, by default those
+        of the lock; 0 does not wait."""
         return Guard(self._native.lock(self._timeout if timeout is None else timeout).wait())
 
     def try_lock(self):
@@ -167,12 +171,11 @@ class Lock(Blocking):
 
 class AsyncLock(OnLoop):
     """A lock by name. Who has it is decided by the server, in the order in which they asked; it excludes Go's `concurrency.Mutex`
-    and etcdctl's `lock` of the
-    same name, too.
+    and etcdctl's `lock` of the same name, too.
 
     As a context manager it is taken at the beginning of the block, which raises `LockTimeout` when it was not free within the
-    timeout and never runs
-    without it, and gives the `AsyncGuard`; the body is cancelled when it is lost. One lock may be used by many tasks.
+    timeout and never runs without it, and gives the `AsyncGuard`; the body is cancelled when it is lost. One lock may be used by
+    many tasks.
     """
 
     def __init__(self, native, timeout):
@@ -180,10 +183,12 @@ class AsyncLock(OnLoop):
         self._timeout = timeout
         self._entered = {}
 
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._native.name!r}>"
+
     def lock(self, timeout=None):
         """Takes it: `await` it for its `AsyncGuard`, or enter it. Raises `LockTimeout` when it was not free within `timeout`
-        seconds, by default
-        those of the lock. Cancelling it leaves nothing behind."""
+        seconds, by default those of the lock; 0 does not wait. Cancelling it leaves nothing behind."""
         return Opening(self._native.lock(self._timeout if timeout is None else timeout), AsyncGuard)
 
     def try_lock(self):

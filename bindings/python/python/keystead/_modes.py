@@ -6,6 +6,7 @@
 import asyncio
 import os
 import weakref
+from collections.abc import Coroutine
 
 from . import _native
 
@@ -42,18 +43,26 @@ class OnLoop:
         return Opening(call, wrap)
 
 
-class Opening:
-    """What is being opened: `await` it, or enter it with `async with`."""
+class Opening(Coroutine):
+    """What is being opened: `await` it, or enter it with `async with`. It is a coroutine, of which tasks can be made."""
 
-    __slots__ = ("_call", "_opened", "_wrap")
+    __slots__ = ("_opened", "_running")
 
     def __init__(self, call, wrap):
-        self._call = call
-        self._wrap = wrap
+        self._running = OnLoop._run(call, wrap)
         self._opened = None
 
+    def send(self, value):
+        return self._running.send(value)
+
+    def throw(self, *error):
+        return self._running.throw(*error)
+
+    def close(self):
+        self._running.close()
+
     def __await__(self):
-        return OnLoop._run(self._call, self._wrap).__await__()
+        return self._running.__await__()
 
     async def __aenter__(self):
         self._opened = await self

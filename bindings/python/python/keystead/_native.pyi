@@ -1,7 +1,9 @@
 """The native half: converters between Python's values and the core's. Not for direct use, but for the records that calls answer."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, SupportsIndex, final, overload
+from typing import Any, Literal, Self, SupportsIndex, final, overload
+
+from ._values import Data
 
 @final
 class Call:
@@ -15,6 +17,7 @@ class Header:
     """Who answered, and how far it was."""
 
     __match_args__: tuple[str, ...]
+    def __new__(cls, cluster_id: int, member_id: int, revision: int, raft_term: int) -> Self: ...
     @property
     def cluster_id(self) -> int: ...
     @property
@@ -31,6 +34,9 @@ class KeyValue:
     """A key with its value. Its bytes share the memory of the answer they came in until this is dropped."""
 
     __match_args__: tuple[str, ...]
+    def __new__(
+        cls, key: Data, value: Data, create_revision: int, mod_revision: int, version: int, lease: int
+    ) -> Self: ...
     @property
     def key(self) -> bytes: ...
     @property
@@ -56,6 +62,7 @@ class RangeResult:
     """The answer to a read: iterate over it for the keys."""
 
     __match_args__: tuple[str, ...]
+    def __new__(cls, header: Header, kvs: list[KeyValue], more: bool, count: int) -> Self: ...
     @property
     def header(self) -> Header: ...
     @property
@@ -80,6 +87,7 @@ class PutResult:
     """The answer to a write."""
 
     __match_args__: tuple[str, ...]
+    def __new__(cls, header: Header, prev_kv: KeyValue | None) -> Self: ...
     @property
     def header(self) -> Header: ...
     @property
@@ -95,6 +103,7 @@ class DeleteResult:
     """The answer to a removal."""
 
     __match_args__: tuple[str, ...]
+    def __new__(cls, header: Header, deleted: int, prev_kvs: list[KeyValue]) -> Self: ...
     @property
     def header(self) -> Header: ...
     @property
@@ -108,6 +117,7 @@ class TxnResult:
     """The answer to a transaction. Neither true nor false by itself: ask for `succeeded`."""
 
     __match_args__: tuple[str, ...]
+    def __new__(cls, header: Header, succeeded: bool, results: list[Any] | None) -> Self: ...
     @property
     def header(self) -> Header: ...
     @property
@@ -123,6 +133,7 @@ class Event:
     """One change of one key."""
 
     __match_args__: tuple[str, ...]
+    def __new__(cls, kind: Literal["put", "delete"], kv: KeyValue, prev_kv: KeyValue | None) -> Self: ...
     @staticmethod
     def of_state(kv: KeyValue) -> Event: ...
     @property

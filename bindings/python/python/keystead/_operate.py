@@ -4,6 +4,13 @@ from ._modes import Blocking, OnLoop
 from ._values import Alarm, AuthStatus, Hash, Member, Permission, SavedSnapshot, status
 
 
+def _urls(given):
+    # Text is a sequence too, of letters.
+    if isinstance(given, str | bytes):
+        raise TypeError(f"expected a list of URLs, such as [{given!r}], not {type(given).__name__}")
+    return list(given)
+
+
 def _each(kind):
     return lambda found: [kind._make(each) for each in found]
 
@@ -32,6 +39,8 @@ class MaintenanceVerbs:
 
     def disarm(self, alarm):
         """Takes an `Alarm` back: gives those that were."""
+        if not isinstance(alarm, Alarm):
+            raise TypeError(f"expected an Alarm, as alarms() gives them, not {type(alarm).__name__}")
         return self._run(self._client.disarm(alarm.member_id, alarm.kind), _each(Alarm))
 
     def move_leader(self, target):
@@ -58,7 +67,7 @@ class ClusterVerbs:
 
     def add_member(self, peer_urls, *, is_learner=False):
         """Adds a member, which is to be started then; as a learner it has no vote. Gives the `Member`."""
-        return self._run(self._client.add_member(list(peer_urls), is_learner), Member._make)
+        return self._run(self._client.add_member(_urls(peer_urls), is_learner), Member._make)
 
     def remove_member(self, id):
         """Removes a member: gives those that are left. Raises `NotFound`."""
@@ -66,7 +75,7 @@ class ClusterVerbs:
 
     def update_member(self, id, peer_urls):
         """Says where the other members reach a member from now on. Raises `NotFound`."""
-        return self._run(self._client.update_member(id, list(peer_urls)), _each(Member))
+        return self._run(self._client.update_member(id, _urls(peer_urls)), _each(Member))
 
     def promote_member(self, id):
         """Gives a learner a vote. Raises `NotFound`, `FailedPrecondition`."""

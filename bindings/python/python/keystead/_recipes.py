@@ -10,8 +10,12 @@ class RwLockVerbs:
     def __init__(self, native):
         self._native = native
 
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._native.name!r}>"
+
     def read(self, timeout=None):
-        """Takes it beside other readers: gives a guard. Raises `LockTimeout` when it was not free within `timeout` seconds."""
+        """Takes it beside other readers: gives a guard. Raises `LockTimeout` when it was not free within `timeout` seconds; 0 does not
+        wait."""
         return self._open(self._native.read(timeout), self._Guard)
 
     def try_read(self):
@@ -19,7 +23,7 @@ class RwLockVerbs:
         return self._run(self._native.try_read(), perhaps(self._Guard))
 
     def write(self, timeout=None):
-        """Takes it alone: gives a guard. Raises `LockTimeout` when it was not free within `timeout` seconds."""
+        """Takes it alone: gives a guard. Raises `LockTimeout` when it was not free within `timeout` seconds; 0 does not wait."""
         return self._open(self._native.write(timeout), self._Guard)
 
     def try_write(self):
@@ -33,8 +37,11 @@ class SemaphoreVerbs:
     def __init__(self, native):
         self._native = native
 
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._native.name!r}>"
+
     def acquire(self, timeout=None):
-        """Takes a permit: gives a guard. Raises `LockTimeout` when none was free within `timeout` seconds."""
+        """Takes a permit: gives a guard. Raises `LockTimeout` when none was free within `timeout` seconds; 0 does not wait."""
         return self._open(self._native.acquire(timeout), self._Guard)
 
     def try_acquire(self):
@@ -48,6 +55,9 @@ class BarrierVerbs:
     def __init__(self, native):
         self._native = native
 
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._native.name!r}>"
+
     def hold(self):
         """Raises it; True when it was down before."""
         return self._run(self._native.hold())
@@ -57,7 +67,7 @@ class BarrierVerbs:
         return self._run(self._native.release())
 
     def wait(self, timeout=None):
-        """Waits until it is down. Raises `DeadlineExceeded` when it was still up after `timeout` seconds."""
+        """Waits until it is down. Raises `DeadlineExceeded` when it was still up after `timeout` seconds; 0 does not wait."""
         return self._run(self._native.wait(timeout))
 
 
@@ -67,12 +77,19 @@ class QueueVerbs:
     def __init__(self, native):
         self._native = native
 
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._native.name!r}>"
+
     def enqueue(self, item):
         """Puts an item at the end. Where the outcome of a failure is unknown, putting it again may put it twice."""
         return self._run(self._native.enqueue(item))
 
     def dequeue(self, timeout=None):
-        """Takes the first item, as bytes, and waits for one. Raises `DeadlineExceeded` when there was none within `timeout` seconds."""
+        """Takes the first item, as bytes, and waits for one. Raises `DeadlineExceeded` when there was none within `timeout` seconds; 0 does
+        not wait.
+
+        No item is lost to the timeout; interrupting or cancelling it while it takes one may lose that one.
+        """
         return self._run(self._native.dequeue(timeout))
 
 

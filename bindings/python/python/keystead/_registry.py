@@ -2,14 +2,14 @@
 
 import json
 
+from ._errors import KeysteadError
 from ._modes import Blocking, OnLoop
 from ._values import RegistrationState, endpoint, endpoints
 
 
 class RegistrationVerbs:
     """An address that is registered, and registered again whenever its session was lost. As a context manager it is withdrawn at
-    the end of the block;
-    forgetting it withdraws it, in the background."""
+    the end of the block; forgetting it withdraws it, in the background."""
 
     def __init__(self, native):
         self._native = native
@@ -33,6 +33,10 @@ class RegistrationVerbs:
         """Takes it out of the registry. Raises `Closed` when it was withdrawn before."""
         self._withdrawn = True
         return self._run(self._native.withdraw())
+
+    def __repr__(self):
+        state = "withdrawn" if self._withdrawn else self.state.name
+        return f"<{type(self).__name__} of {self.key!r}, {state}>"
 
 
 class Registration(RegistrationVerbs, Blocking):
@@ -58,7 +62,8 @@ class AsyncRegistration(RegistrationVerbs, OnLoop):
 
 
 class ResolverVerbs:
-    """Where a service can be reached, kept in memory in step with the registry."""
+    """Where a service can be reached, kept in memory in step with the registry. As a context manager it is closed at the end of the block;
+    forgetting it closes it, too."""
 
     def __init__(self, native):
         self._native = native
@@ -83,10 +88,33 @@ class ResolverVerbs:
         """Waits until everything is known that was registered before: gives the revision."""
         return self._run(self._native.sync())
 
+    def close(self):
+        """Ends it: whatever is asked of it from now on raises `Closed`. Closing it again does nothing. Never blocks."""
+        self._native.close()
+
+    def __repr__(self):
+        try:
+            found = f"of {len(self._native.endpoints())} endpoints"
+        except KeysteadError:
+            found = "that has ended"
+        return f"<{type(self).__name__} {found}>"
+
 
 class Resolver(ResolverVerbs, Blocking):
     __doc__ = ResolverVerbs.__doc__
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.close()
+
 
 class AsyncResolver(ResolverVerbs, OnLoop):
     __doc__ = ResolverVerbs.__doc__
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, traceback):
+        self.close()

@@ -12,8 +12,7 @@ class SessionVerbs:
     """A lease that is kept alive until this is closed or forgotten. What is attached to it goes when this process does.
 
     As a context manager it is closed at the end of the block, which raises `SessionLost` when the session was lost within; in
-    asyncio the body is
-    cancelled at that moment.
+    asyncio the body is cancelled at that moment.
     """
 
     def __init__(self, native):
@@ -56,6 +55,10 @@ class SessionVerbs:
         self._closed = True
         return self._run(self._native.close())
 
+    def __repr__(self):
+        state = "closed" if self._closed else self.state.name
+        return f"<{type(self).__name__} with lease {self.lease:x}, {state}>"
+
     def _loss(self):
         return None if self._closed else self.state.loss
 
@@ -69,6 +72,8 @@ class Session(SessionVerbs, Blocking):
 
     def on_lost(self, callback):
         """Calls `callback` with the reason when it is lost or closed, on a thread of its own."""
+        if not callable(callback):
+            raise TypeError(f"expected what can be called with the reason, not {type(callback).__name__}")
         native = self._native
         waiter = threading.Thread(
             target=lambda: callback(native.lost(None).wait()), name="keystead-on-lost", daemon=True
@@ -125,6 +130,9 @@ class LeaseVerbs:
     def revoke(self):
         """Ends it: what is attached to it goes. Raises `LeaseNotFound`."""
         return self._run(self._client.revoke(self.lease))
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.lease:x} of {self.ttl:g} s>"
 
 
 class Lease(LeaseVerbs, Blocking):

@@ -9,10 +9,9 @@ from ._values import Lag
 class WatchVerbs:
     """A running watch. It goes on through everything that passes by itself.
 
-    Iterating gives notices: `Events` (what one revision changed), `Progress`, `Disconnected`, `Resumed`, `Reset` (pages of the state, when
-    history was compacted or the cluster restored) and `Diff`. `events()` gives single changes. Safe to use from any number of
-    threads or tasks:
-    each thing goes to one of them.
+    Iterating gives notices: `Events` (what one revision changed), `Progress`, `Disconnected`, `Resumed`, `Reset` (pages of the
+    state, when history was compacted or the cluster restored) and `Diff`. `events()` gives single changes. Safe to use from any
+    number of threads or tasks: each thing goes to one of them.
     """
 
     def __init__(self, native):
@@ -29,6 +28,12 @@ class WatchVerbs:
         """How far behind it is: a `Lag`."""
         lag = self._native.lag()
         return Lag(0, float("inf"), 0, False) if lag is None else Lag(*lag)
+
+    def __repr__(self):
+        lag = self.lag()
+        return (
+            f"<{type(self).__name__} at revision {lag.revision}, {'connected' if lag.connected else 'not connected'}>"
+        )
 
     def _rest(self):
         rest, self._taken = self._taken[::-1], []
