@@ -173,18 +173,41 @@ const KEYSTEAD_LINES: [Line; 4] = [
     ),
 ];
 
+/// And of the checks for corruption, where the others were heard.
+const CHECK_LINES: [Line; 3] = [
+    Line(
+        "initial checks",
+        "initial corruption checking passed",
+        Some(PEERS_CHECKED),
+    ),
+    Line(
+        "periodic checks",
+        "finished peer corruption check",
+        Some(PEERS_CHECKED),
+    ),
+    Line(
+        "hashes of compactions compared",
+        "successfully checked hash on whole cluster",
+        None,
+    ),
+];
+const PEERS_CHECKED: &str = "number_of_peers_checked";
+
 const ETCD_LINES: [Line; 1] = [Line("snapshots installed", "applied snapshot", None)];
 
-/// How often each of these things happened at all members together, by their logs.
-pub fn logged(members: &[Server]) -> Vec<Count> {
+/// How often each of these things happened at all members together, by their logs; the checks for corruption among them where
+/// members make them.
+pub fn logged(members: &[Server], with_checks: bool) -> Vec<Count> {
     let kind = members.first().map_or(Kind::Keystead, Server::kind);
-    let lines = match kind {
+    let own = match kind {
         Kind::Keystead => &KEYSTEAD_LINES[..],
         Kind::Etcd => &ETCD_LINES[..],
     };
+    let checks = CHECK_LINES.iter().filter(|_| with_checks);
     let logs: Vec<String> = members.iter().map(Server::log).collect();
     let count = |line: &Line| logs.iter().map(|log| line.occurs(log)).sum();
-    lines.iter().map(|it| Count(it.0, count(it))).collect()
+    let lines = own.iter().chain(checks);
+    lines.map(|it| Count(it.0, count(it))).collect()
 }
 
 /// How often this member received a part of a snapshot whose rest did not come, and how often it went on with one.

@@ -8,15 +8,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use keystead_client::{Client, ConnectOptions, KeyRange, Notice, Op, Put, Txn, Watch};
-use keystead_tests::{Kind, Server};
+use keystead_tests::Server;
 
 use super::{PATIENCE, eventually, keys_below, on_each};
 
 /// Where the process of its own finds the member.
 const MEMBER: &str = "KEYSTEAD_TEST_MEMBER";
-/// How often the process of its own may read the history until that took little memory. etcd has a watch read its history before it has
-/// noted that it wants fragments: on a busy machine all of it may come in one message.
-const GOES: &str = "KEYSTEAD_TEST_GOES";
 /// So many are open at a time.
 const AT_ONCE: usize = 20;
 const MB: u64 = 1 << 20;
@@ -27,16 +24,11 @@ fn long() -> bool {
 
 /// Runs one of the ignored tests against `server` in a process of its own.
 async fn run_alone(name: &str, server: &Server) {
-    let goes = match server.kind() {
-        Kind::Etcd => "5",
-        Kind::Keystead => "1",
-    };
     let mut command = Command::new(env::current_exe().expect("a test has a path"));
     command
         .args(["--exact", "--ignored", "--nocapture"])
         .arg(format!("client::leftovers::{name}"))
-        .env(MEMBER, format!("http://{}", server.address()))
-        .env(GOES, goes);
+        .env(MEMBER, format!("http://{}", server.address()));
     let run = tokio::task::spawn_blocking(move || command.output());
     let output = run.await.expect("it runs").expect("it can be started");
     let told = String::from_utf8_lossy(&output.stdout);
@@ -181,19 +173,13 @@ async fn replay() {
         let txn = Txn::when([]).then((0..TXN_PUTS).map(put));
         client.txn(txn).await.expect("it is written");
     }
-    let goes: usize = env::var(GOES).map_or(1, |goes| goes.parse().expect("a number"));
-    for go in 1..=goes {
-        let most = read_all(&client, events, TXN_PUTS).await;
-        println!(
-            "{events} events of {value_bytes} bytes: {} KB more at most",
-            most / 1024
-        );
-        // What waits for its reader and what is on its way, several times over.
-        if most < 24 * MB {
-            return;
-        }
-        assert!(go < goes, "{most} bytes more");
-    }
+    let most = read_all(&client, events, TXN_PUTS).await;
+    println!(
+        "{events} events of {value_bytes} bytes: {} KB more at most",
+        most / 1024
+    );
+    // What waits for its reader and what is on its way, several times over.
+    assert!(most < 24 * MB, "{most} bytes more");
 }
 
 /// Reads a history of so many events from its beginning, and gives how much memory that took at most.

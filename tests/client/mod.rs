@@ -32,10 +32,10 @@ mod users;
 mod watch;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keystead_client::{Client, ConnectOptions, KeyRange, Range};
-use keystead_tests::{Kind, Server};
+use keystead_tests::{Kind, Server, eventually};
 
 /// No test waits longer for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,18 +66,6 @@ fn client(server: &Server) -> Client {
 fn client_of<const N: usize>(addresses: [SocketAddr; N]) -> Client {
     let endpoints = addresses.map(|address| format!("http://{address}"));
     Client::lazy(ConnectOptions::new(endpoints)).expect("addresses are endpoints")
-}
-
-/// Asks again and again until there is an answer.
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begin.elapsed() < PATIENCE, "waited for {what} in vain");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// How many keys begin with `prefix`.

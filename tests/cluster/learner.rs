@@ -9,7 +9,7 @@ use keystead_proto::etcdserverpb::{
     MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, RangeRequest, StatusRequest,
     WatchRequest,
 };
-use keystead_tests::{Cluster, Kind, Link, Unary};
+use keystead_tests::{Cluster, Kind, Link, Unary, eventually};
 use tokio::time::sleep;
 use tonic::{Request, Status};
 
@@ -170,16 +170,5 @@ async fn until_done<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, tonic
             Err(status) => assert!(begin.elapsed() < PATIENCE, "{what}: {status}"),
         }
         sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begin.elapsed() < PATIENCE, "waited for {what} in vain");
-        sleep(Duration::from_millis(20)).await;
     }
 }

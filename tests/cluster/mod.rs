@@ -220,3 +220,42 @@ async fn members_come_and_go_whichever_member_is_asked() {
         assert_eq!(removed.members.len(), 3, "through m{asked}");
     }
 }
+
+/// The entry that makes a second voter waits for that voter, which asks who the members are before it is there.
+#[tokio::test]
+async fn a_lone_member_grows_to_three_and_a_new_directory_under_an_old_id_is_refused() {
+    let mut cluster = Cluster::prepare_with_spares(Kind::Keystead, 1, 2, &[])
+        .await
+        .expect("only etcd may be missing");
+    cluster.member(0).launch();
+    cluster.ready().await;
+    write(&cluster, 0, "alone").await;
+    for new in 1..3 {
+        let addition = MemberAddRequest {
+            peer_urls: vec![format!("http://{}", cluster.network().address(new))],
+            ..MemberAddRequest::default()
+        };
+        let begin = Instant::now();
+        let added = loop {
+            match addition.clone().send(cluster.channel(new - 1)).await {
+                Ok(added) => break added,
+                // The last one is there, but the leader has yet to hear that it has a name.
+                Err(status) => assert!(begin.elapsed() < PATIENCE, "m{new}: {status}"),
+            }
+            sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(added.members.len(), new + 1);
+        cluster.member(new).launch();
+        cluster.ready().await;
+        assert!(read(&cluster, new, "alone").await.is_some(), "m{new}");
+        write(&cluster, new, "together").await;
+    }
+
+    cluster.member(2).kill();
+    cluster.member(2).wipe();
+    let refused = cluster.member(2).try_restart().await;
+    assert!(refused.is_err(), "it has a vote that it knows nothing of");
+    let log = cluster.member(2).log();
+    assert!(log.contains("has already been bootstrapped"), "{log}");
+    write(&cluster, 1, "without-it").await;
+}

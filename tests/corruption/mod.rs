@@ -7,7 +7,6 @@ mod quiet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keystead_mvcc::{Opened, Options, Row, Store};
@@ -15,11 +14,9 @@ use keystead_proto::etcdserverpb::alarm_request::AlarmAction;
 use keystead_proto::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, PutRequest, RangeRequest,
 };
-use keystead_tests::{Cluster, Kind, Unary, oracle};
-use tokio::time::sleep;
+use keystead_tests::{Cluster, Kind, Unary, eventually, oracle};
 use tonic::{Code, Status};
 
-const PATIENCE: Duration = Duration::from_secs(90);
 /// What one member's disk makes of a value, without any sign of it.
 const WRITTEN: &[u8] = b"as it was written";
 const ALTERED: &[u8] = b"as it was altered";
@@ -35,18 +32,6 @@ async fn on_each(arguments: &[&str], test: impl AsyncFn(&mut Cluster)) {
             }
             None => println!("skipped on {kind:?}: there is none"),
         }
-    }
-}
-
-/// Asks again and again until there is an answer.
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begin.elapsed() < PATIENCE, "waited for {what} in vain");
-        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -11,11 +11,11 @@ mod snapshot;
 mod streams;
 mod timeouts;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keystead_proto::etcdserverpb::{PutRequest, RangeRequest};
-use keystead_tests::{Cluster, Kind, Unary};
-use tokio::time::{sleep, timeout};
+use keystead_tests::{Cluster, Kind, Unary, eventually};
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -69,18 +69,6 @@ async fn get(channel: Channel, key: &str, serializable: bool) -> Result<Option<S
 async fn within<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let answer = timeout(ANSWER_LIMIT, answer).await;
     answer.expect("a member answers every request, at last by saying that it timed out")
-}
-
-/// Asks again and again until there is an answer.
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begin.elapsed() < PATIENCE, "waited for {what} in vain");
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Writes as soon as the member can.

@@ -1,6 +1,8 @@
 //! The store of one member on its way to another, over connections that break or fall silent. etcd is not asked: it begins anew.
 
-use keystead_tests::{Cluster, Kind, Link, TINY_LIMITS};
+use std::path::PathBuf;
+
+use keystead_tests::{Cluster, Kind, Link, TINY_LIMITS, oldest_segment};
 
 use super::{TIMING, eventually, get, leader_among, put_eventually};
 
@@ -17,10 +19,19 @@ async fn one_left_behind() -> (Cluster, [usize; 3]) {
     let leader = cluster.leader().await;
     let (third, away) = ((leader + 1) % 3, (leader + 2) % 3);
     cluster.member(away).kill();
+    let logs = [leader, third].map(|member| cluster.member(member).directory().join("data"));
+    // Each value needs a segment of its own, so two further the first of them is given up.
+    let begun = logs.each_ref().map(|log| oldest_segment(log));
+    let lacking = begun.map(|oldest| oldest.expect("it has a log") + 2);
     let value = "v".repeat(VALUE_BYTES);
     for number in 0..VALUES {
         put_eventually(&cluster, leader, &format!("k{number}"), &value).await;
     }
+    eventually("the log to be given up", async || {
+        let purged = |(log, lacking): (&PathBuf, &u64)| oldest_segment(log) >= Some(*lacking);
+        logs.iter().zip(&lacking).all(purged).then_some(())
+    })
+    .await;
     (cluster, [leader, third, away])
 }
 

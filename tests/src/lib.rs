@@ -10,16 +10,18 @@ mod server;
 mod session;
 mod sights;
 mod unary;
+mod waiting;
 mod watch;
 
 pub use cluster::Cluster;
 pub use keep_alive::{keep_alive, keep_alive_as};
 pub use network::{Link, Network};
 pub use random::Random;
-pub use server::{Kind, Server, oracle};
+pub use server::{Kind, Server, oracle, resolving_by};
 pub use session::{Session, on_both, on_both_with};
-pub use sights::Sights;
+pub use sights::{Sights, oldest_segment};
 pub use unary::Unary;
+pub use waiting::eventually;
 pub use watch::WatchStream;
 
 /// Limits so small that all that a member does now and then it does in every run of a fraction of a second, and that what

@@ -1,5 +1,6 @@
 //! A server process on 127.0.0.1, on free ports, with its data in a temporary directory. It is killed when dropped.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Server {
     environment: Vec<(String, String)>,
     /// Most files that it may have open.
     open_files: Option<u32>,
+    /// What it reads for `/etc/resolv.conf`.
+    resolv_conf: Option<PathBuf>,
     directory: TempDir,
     client: SocketAddr,
     process: Option<Child>,
@@ -110,6 +113,7 @@ impl Server {
             arguments: all,
             environment,
             open_files: None,
+            resolv_conf: None,
             directory,
             client,
             process: None,
@@ -138,6 +142,7 @@ impl Server {
             arguments: all,
             environment: Vec::new(),
             open_files: None,
+            resolv_conf: None,
             directory,
             client,
             process: None,
@@ -219,6 +224,11 @@ impl Server {
     /// Lets it have no more than so many files open from its next start on.
     pub fn limit_open_files(&mut self, limit: u32) {
         self.open_files = Some(limit);
+    }
+
+    /// Lets it read this file for `/etc/resolv.conf` from its next start on.
+    pub fn resolve_by(&mut self, resolv_conf: &Path) {
+        self.resolv_conf = Some(resolv_conf.to_owned());
     }
 
     /// Starts the stopped server on the data it has, and waits until it answers a linearizable read.
@@ -344,6 +354,9 @@ impl Server {
         if let Some(limit) = self.open_files {
             command.args(["prlimit", &format!("--nofile={limit}:{limit}")]);
         }
+        if let Some(resolv_conf) = &self.resolv_conf {
+            command.args(resolving_by(resolv_conf));
+        }
         command
             .args(self.command_line())
             .envs(self.environment.iter().cloned());
@@ -416,6 +429,14 @@ impl Drop for Server {
             );
         }
     }
+}
+
+/// What a command begins with that is to read this file for `/etc/resolv.conf`: a mount that nobody else sees. A program of Go's
+/// resolves by itself then, as etcd's releases do.
+pub fn resolving_by(resolv_conf: &Path) -> Vec<OsString> {
+    let script = "mount --bind \"$0\" /etc/resolv.conf && exec env GODEBUG=netdns=go \"$@\"";
+    let words = ["unshare", "--mount", "sh", "-c", script].map(OsString::from);
+    words.into_iter().chain([resolv_conf.into()]).collect()
 }
 
 /// What etcd and Keystead are both started with.

@@ -58,19 +58,29 @@ impl Sights {
     }
 }
 
+/// The number of the oldest segment in a data directory's log; none where there is no log.
+pub fn oldest_segment(data: &Path) -> Option<u64> {
+    segments(data).into_values().min()
+}
+
+/// The number in the name of each segment, by the file's own number.
+fn segments(data: &Path) -> BTreeMap<u64, u64> {
+    let entries = fs::read_dir(data.join("wal")).into_iter().flatten();
+    let segment = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let name = entry.file_name().into_string().ok()?;
+        let number = u64::from_str_radix(name.strip_suffix(".wal")?, 16).ok()?;
+        Some((entry.metadata().ok()?.ino(), number))
+    };
+    entries.filter_map(segment).collect()
+}
+
 impl Seen {
     fn at(data: &Path) -> Seen {
         let pointer = fs::read_to_string(data.join("store/CURRENT")).unwrap_or_default();
         let store = data.join("store").join(pointer.trim()).join("data.mdb");
-        let entries = fs::read_dir(data.join("wal")).into_iter().flatten();
-        let segment = |entry: std::io::Result<fs::DirEntry>| {
-            let entry = entry.ok()?;
-            let name = entry.file_name().into_string().ok()?;
-            let number = u64::from_str_radix(name.strip_suffix(".wal")?, 16).ok()?;
-            Some((entry.metadata().ok()?.ino(), number))
-        };
         Seen {
-            segments: entries.filter_map(segment).collect(),
+            segments: segments(data),
             store: content_hash(&store),
             checkpoint: content_hash(&data.join("store/index")),
             pointer,
