@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use keystead_client::locks::{Condvar, Mutex};
 use keystead_client::{Borrower, WakeBell};
-use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
 use crate::answer::Answer;
@@ -58,7 +58,7 @@ impl Alone {
                 quiet: QUIET_REQUESTS,
                 ..State::default()
             }),
-            left: Condvar::new(),
+            left: Condvar::default(),
             tokio,
         })
     }
@@ -117,9 +117,7 @@ impl Alone {
             bell.ring();
         }
         let of_loop = state.of_loop.upgrade();
-        let _ = self
-            .left
-            .wait_while_for(&mut state, |state| state.seated, limit);
+        let state = self.left.wait_while_for(state, |state| state.seated, limit);
         drop(state);
         // Whoever begins one now finds that all has ended.
         if let Some(of_loop) = of_loop {

@@ -8,7 +8,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
-use parking_lot::Mutex;
+use keystead_client::locks::Mutex;
 
 use crate::alone::Went;
 use crate::answer::Answer;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::sync::Arc;
 
 use keystead_client::Lookout;
-use parking_lot::Mutex;
+use keystead_client::locks::Mutex;
 
 use crate::answer::Answer;
 use crate::call::{Op, Work};

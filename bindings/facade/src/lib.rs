@@ -57,7 +57,7 @@ pub use keystead_client::{
     Relation, ResetCause, SavedSnapshot, Scan, Sort, SortBy, Status, TimeToLive, Tls, Txn,
     TxnResult, Watch,
 };
-pub use keystead_client::{Granted, serde_json};
+pub use keystead_client::{Granted, locks, serde_json};
 pub use lock::{Guard, Lock};
 pub use recipes::{Barrier, Queue, RwLock, Semaphore};
 pub use registry::{Registration, RegistrationState, Resolver};

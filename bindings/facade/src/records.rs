@@ -3,18 +3,17 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
-use std::sync::{Arc, Once};
+use std::sync::Once;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwapOption;
-use parking_lot::{Condvar, Mutex};
+use keystead_client::locks::{Condvar, Mutex};
 use tracing::field::{Field, Visit};
 use tracing::metadata::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::fork::Mine;
+use crate::fork::OnePerProcess;
 
 /// So many records wait at most: connections that come and go make a few a second.
 const MOST_WAITING: usize = 1000;
@@ -48,7 +47,7 @@ pub enum Severity {
 }
 
 /// Those of this process: a child begins with none.
-static WAITING: ArcSwapOption<Mine<Waiting>> = ArcSwapOption::const_empty();
+static WAITING: OnePerProcess<Waiting> = OnePerProcess::new();
 
 #[derive(Default)]
 struct Waiting {
@@ -74,25 +73,24 @@ pub fn keep() {
 
 /// Waits for the next record; none after the last, once [`end`] was called.
 pub fn next() -> Option<LogRecord> {
-    with_waiting(|waiting| {
-        let mut queue = waiting.queue.lock();
-        while queue.records.is_empty() && !queue.ended {
-            waiting.changed.wait(&mut queue);
-        }
+    WAITING.with(|waiting| {
+        let nothing_yet = |queue: &mut Queue| queue.records.is_empty() && !queue.ended;
+        let queue = waiting.queue.lock();
+        let mut queue = waiting.changed.wait_while(queue, nothing_yet);
         queue.records.pop_front()
     })
 }
 
 /// Has nobody wait any more, for good: what was kept can still be taken.
 pub fn end() {
-    with_waiting(|waiting| {
+    WAITING.with(|waiting| {
         waiting.queue.lock().ended = true;
         waiting.changed.notify_all();
     });
 }
 
 fn put(record: LogRecord) {
-    with_waiting(|waiting| {
+    WAITING.with(|waiting| {
         let mut queue = waiting.queue.lock();
         if queue.records.len() == MOST_WAITING {
             queue.lost += 1;
@@ -106,18 +104,6 @@ fn put(record: LogRecord) {
         drop(queue);
         waiting.changed.notify_one();
     });
-}
-
-/// The lock of the parent's may have been held at the fork, so a child has another.
-fn with_waiting<T>(work: impl FnOnce(&Waiting) -> T) -> T {
-    loop {
-        let known = WAITING.load_full();
-        if let Some(waiting) = known.as_ref().and_then(|waiting| waiting.get()) {
-            return work(waiting);
-        }
-        let fresh = Some(Arc::new(Mine::new(Waiting::default())));
-        WAITING.compare_and_swap(&known, fresh);
-    }
 }
 
 /// The consumer of the client's events. It has no spans, and costs nothing where there are no events.

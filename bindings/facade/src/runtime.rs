@@ -4,16 +4,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::task::AtomicWaker;
 use keystead_client as client;
-use parking_lot::Mutex;
+use keystead_client::locks::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime as Tokio};
 
 use crate::alone::{Alone, Request};
@@ -21,39 +20,43 @@ use crate::answer::Answer;
 use crate::call::{Op, Waiter, Work};
 use crate::completions::{Completion, Completions};
 use crate::error::{Error, Result};
-use crate::fork::{self, Mine};
+use crate::fork::{Mine, OnePerProcess};
 
 /// How long what clients leave behind, such as the lease of a lock, may take to be given back when the process ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-static CURRENT: ArcSwapOption<Mine<Runtime>> = ArcSwapOption::const_empty();
+static CURRENT: OnePerProcess<Current> = OnePerProcess::new();
 /// How many threads the next runtime gets.
 static THREADS: AtomicUsize = AtomicUsize::new(1);
 /// The process is about to end: whoever asks for a runtime is refused.
 static ENDED: AtomicBool = AtomicBool::new(false);
-/// Held by the thread that makes the runtime.
-static MAKING: Mutex<()> = Mutex::new(());
+
+/// The runtime of this process, once there is one.
+#[derive(Default)]
+struct Current {
+    runtime: OnceLock<Runtime>,
+    /// Held by the thread that makes it.
+    making: Mutex<()>,
+}
 
 /// Has the runtime use so many threads, one at least; one until this is called. It holds for the runtime that the first call makes, and
 /// for those of the children of the process. False when there is one already, which keeps what it has.
 pub fn set_threads(threads: usize) -> bool {
     THREADS.store(threads.max(1), Ordering::Relaxed);
-    let runtime = CURRENT.load();
-    runtime
-        .as_ref()
-        .is_none_or(|runtime| runtime.get().is_none())
+    CURRENT.with(|current| current.runtime.get().is_none())
 }
 
 /// Ends the runtime, for good: calls under way fail with `Closed`, and so does every later one. Waits, for about a second at most, until
 /// leases were given back. To be called before the interpreter goes.
 pub fn shut_down() {
     ENDED.store(true, Ordering::Relaxed);
-    let Some(runtime) = CURRENT.swap(None) else {
-        return;
-    };
-    if let Some(runtime) = runtime.get() {
-        runtime.end();
-    }
+    CURRENT.with(|current| {
+        // One that is being made is ended, too.
+        let _making = current.making.lock();
+        if let Some(runtime) = current.runtime.get() {
+            runtime.end();
+        }
+    });
 }
 
 /// The runtime of this process, which is made when there is none: in a child, another one than its parent's.
@@ -61,26 +64,21 @@ pub(crate) fn current() -> Result<Arc<Inbox>> {
     if ENDED.load(Ordering::Relaxed) {
         return Err(Error::closed());
     }
-    let known = || {
-        let runtime = CURRENT.load();
-        runtime
-            .as_ref()
-            .and_then(|runtime| runtime.get().map(|runtime| runtime.inbox.clone()))
-    };
-    if let Some(inbox) = known() {
-        return Ok(inbox);
-    }
-    // A fork may have come while another thread held it: then nobody will ever give it back, and nobody else is here.
-    let making = MAKING.try_lock_for(FAREWELL);
-    if let Some(inbox) = known() {
-        return Ok(inbox);
-    }
-    let runtime = Runtime::start(THREADS.load(Ordering::Relaxed))?;
-    let inbox = runtime.inbox.clone();
-    // The parent's is dropped here, which does nothing.
-    CURRENT.store(Some(Arc::new(Mine::new(runtime))));
-    drop(making);
-    Ok(inbox)
+    CURRENT.with(|current| {
+        if let Some(runtime) = current.runtime.get() {
+            return Ok(runtime.inbox.clone());
+        }
+        let _making = current.making.lock();
+        let runtime = match current.runtime.get() {
+            Some(runtime) => runtime,
+            None if ENDED.load(Ordering::Relaxed) => return Err(Error::closed()),
+            None => {
+                let runtime = Runtime::start(THREADS.load(Ordering::Relaxed))?;
+                current.runtime.get_or_init(|| runtime)
+            }
+        };
+        Ok(runtime.inbox.clone())
+    })
 }
 
 /// Where the answer of a call goes.
@@ -171,8 +169,6 @@ struct Runtime {
 
 impl Runtime {
     fn start(threads: usize) -> Result<Runtime> {
-        // Registered before there is anything that a child could touch.
-        fork::generation();
         let tokio = match threads {
             1 => Builder::new_current_thread(),
             _ => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use keystead_client as client;
 use keystead_client::bytes::Bytes;
+use keystead_client::locks::Mutex;
 use keystead_client::{Isolation, KeyRange, Put, StmRuns};
-use parking_lot::Mutex;
 
 use crate::answer::Answer;
 use crate::call::Call;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use keystead_client::bytes::Bytes;
+use keystead_client::locks::Mutex;
 use keystead_client::{Change, KeyValue, Updater};
-use parking_lot::Mutex;
 
 use crate::answer::Answer;
 use crate::call::Call;

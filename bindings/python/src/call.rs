@@ -1,7 +1,7 @@
 //! A call, as Python holds it: not begun yet. The sync client waits for it, the asyncio client submits it to its loop.
 
 use keystead_facade as facade;
-use parking_lot::Mutex;
+use keystead_facade::locks::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use keystead_facade::locks::Mutex;
 use keystead_facade::{Completion, Completions, Op};
-use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 

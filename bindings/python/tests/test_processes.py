@@ -193,6 +193,42 @@ def test_a_child_does_not_keep_its_parents_connections(keystead_member, prefix):
     assert told == ["True", "True", "None"]
 
 
+def test_a_grandchild_keeps_what_its_parent_opened(keystead_member, prefix):
+    """Also where the number of a descriptor was once that of a connection."""
+    told = run(
+        """
+        import os, sys, keystead
+        client = keystead.Client(sys.argv[1], namespace=sys.argv[2])
+        client.get("k")
+
+        def in_a_child(work):
+            child = os.fork()
+            if child == 0:
+                try:
+                    work()
+                    os._exit(7)
+                finally:
+                    os._exit(1)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+        def child():
+            files = [open(os.devnull, "w") for _ in range(100)]
+
+            def grandchild():
+                for file in files:
+                    file.write("still open")
+                    file.flush()
+
+            assert in_a_child(grandchild) == 7
+
+        print(in_a_child(child))
+        """,
+        keystead_member.url,
+        prefix,
+    )
+    assert told == ["7"]
+
+
 def test_a_spawned_worker_works(keystead_member, prefix, tmp_path):
     (tmp_path / "spawned.py").write_text(
         textwrap.dedent("""

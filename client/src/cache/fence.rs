@@ -3,13 +3,13 @@
 
 use bytes::Bytes;
 use keystead_seeded::{Bug, planted};
-use parking_lot::Mutex;
 
 use super::follow::Follower;
 use crate::client::Client;
 use crate::error::Result;
 use crate::key_range::KeyRange;
 use crate::kv::range::Range;
+use crate::locks::Mutex;
 
 /// The questions of one cache.
 #[derive(Default)]

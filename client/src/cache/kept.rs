@@ -7,13 +7,13 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use keystead_proto::mvccpb::KeyValue;
-use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::CacheView;
 use super::subscription::Inbox;
 use crate::error::{Error, Result};
 use crate::key_range::KeyRange;
+use crate::locks::RwLock;
 use crate::watch::notice::{Event, EventKind};
 
 /// What every reader shares.

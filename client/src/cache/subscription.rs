@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{Cache, CacheView};
 use crate::error::Result;
+use crate::locks::Mutex;
 use crate::watch::notice::Event;
 
 /// So many changes wait for a reader at most.

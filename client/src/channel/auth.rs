@@ -2,8 +2,8 @@
 //! connection: `mod.rs` asks the server.
 
 use http::HeaderValue;
-use parking_lot::Mutex;
 
+use crate::locks::Mutex;
 use crate::options::Credentials;
 
 /// What a client with a user knows about its token.

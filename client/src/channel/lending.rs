@@ -26,12 +26,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::borrower;
 use super::lookout::Lookout;
 use super::tcp::Tcp;
+use crate::locks::Mutex;
 
 /// What is lent: it makes a connection go, and knows its socket.
 pub(super) trait Drive: Send {

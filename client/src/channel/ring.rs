@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -20,6 +19,7 @@ use super::dial::Dialler;
 use super::failure::Failure;
 use super::srv::Srv;
 use crate::backoff::ATTEMPTS;
+use crate::locks::Mutex;
 use crate::telemetry::{self, ConnectionEvent};
 
 /// The endpoints and the connection in use.

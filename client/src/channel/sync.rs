@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use keystead_proto::etcdserverpb::{MemberListRequest, MemberListResponse};
-use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::{Address, Channel, rpc};
 use crate::error::Result;
+use crate::locks::Mutex;
 use crate::options::CallOptions;
 
 /// The task that asks, from the first call on. It ends when this is dropped or the client is closed.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use parking_lot::Mutex;
 use rustix::event::PollFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use super::lookout::Lookout;
+use crate::locks::Mutex;
 
 /// So much is read at a time while it is not watched. Whoever borrows has memory of its own, of which it may have to get that for large answers again
 /// and again: Python's first thread read a quarter as fast as the runtime's.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
@@ -18,6 +17,7 @@ use crate::key_range::KeyRange;
 use crate::kv::delete::Delete;
 use crate::kv::put::Put;
 use crate::lock::ticket::{DOUBT, passes};
+use crate::locks::Mutex;
 use crate::session::hold::{Hold, over};
 use crate::session::shared::{Backing, DEFAULT_TTL};
 use crate::session::tenure::Loss;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::endpoint::{self, Endpoint};
 use crate::cache::Cache;
 use crate::client::Client;
 use crate::error::Result;
 use crate::key_range::KeyRange;
+use crate::locks::Mutex;
 
 /// Where a service can be reached, as far as this process knows: it follows every change through whatever happens to the connection,
 /// and keeps what it knew last while there is none. How old that is says [`Cache::lag`] of its cache. A clone is the same resolver.

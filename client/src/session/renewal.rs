@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keystead_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
-use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
@@ -18,6 +17,7 @@ use crate::backoff::ATTEMPTS;
 use crate::channel::{Channel, Receiver, Sender, rpc};
 use crate::error::{Error, Kind, Result};
 use crate::lease::ttl;
+use crate::locks::Mutex;
 use crate::options::CallOptions;
 
 /// The most leases on one stream: a server works a stream off one message after the other, so a late one delays so many at most.

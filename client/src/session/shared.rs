@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
@@ -18,6 +17,7 @@ use crate::channel::Channel;
 use crate::client::Client;
 use crate::error::Result;
 use crate::lease::ttl_secs;
+use crate::locks::Mutex;
 use crate::options::CallOptions;
 
 /// The TTL of what is taken without naming one: a holder that dies blocks the others that long, a holder without a connection keeps

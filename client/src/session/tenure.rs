@@ -12,11 +12,11 @@ use std::fmt;
 use std::time::Duration;
 
 use keystead_seeded::{Bug, planted};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::clock::Moment;
 use crate::header::Header;
+use crate::locks::Mutex;
 use crate::telemetry::{SessionChange, Sink};
 
 /// What a session is worth at this moment.

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keystead_seeded::{Bug, planted};
-use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::Code;
@@ -27,6 +26,7 @@ use crate::header::Header;
 use crate::key_range::KeyRange;
 use crate::kv::put::{Put, PutResult};
 use crate::kv::range::Range;
+use crate::locks::Mutex;
 use crate::session::hold::Hold;
 use crate::txn::compare::{Compare, Relation};
 use crate::txn::{Op, OpResult, Txn, TxnResult};

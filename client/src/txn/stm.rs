@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keystead_proto::mvccpb::KeyValue;
-use parking_lot::Mutex;
 use tonic::Code;
 
 use crate::backoff::CONTENTION;
@@ -16,6 +15,7 @@ use crate::key_range::KeyRange;
 use crate::kv::delete::Delete;
 use crate::kv::put::Put;
 use crate::kv::range::Range;
+use crate::locks::Mutex;
 use crate::txn::compare::{Compare, Relation};
 use crate::txn::{Op, OpResult, Txn};
 

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use keystead_proto::etcdserverpb::WatchCreateRequest;
 use keystead_seeded::{Bug, planted};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Code;
@@ -24,6 +23,7 @@ use tonic::Code;
 use super::joiner::{Joiner, Part, Piece};
 use super::notice::{Lag, Notice, ResetCause};
 use crate::error::{Error, Kind};
+use crate::locks::Mutex;
 
 /// The watch and its buffer.
 pub(super) struct Feed {

@@ -4,7 +4,6 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::notice::{Notice, ResetCause};
 use super::tracked::Tracked;
@@ -12,6 +11,7 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::key_range::KeyRange;
 use crate::kv::scan::{Scan, Scanner};
+use crate::locks::Mutex;
 
 /// The reading of one state.
 pub(super) struct Resync {

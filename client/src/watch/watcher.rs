@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::feed::{Feed, Idle, Wishes};
@@ -15,6 +14,7 @@ use crate::backoff::ATTEMPTS;
 use crate::channel::Effect;
 use crate::client::Client;
 use crate::error::{Error, Kind, Result};
+use crate::locks::Mutex;
 
 /// A running watch. It goes on through everything that passes by itself, and ends when it is cancelled or dropped, which never waits.
 ///

@@ -14,13 +14,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use keystead_proto::etcdserverpb::WatchCreateRequest;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::conductor::Conductor;
 use super::feed::{Feed, Wishes};
 use crate::channel::{Channel, Effect, Failure};
 use crate::error::{Error, Result};
+use crate::locks::Mutex;
 use crate::options::{CallOptions, ConnectOptions};
 
 /// When a silent stream is doubted.
