@@ -95,6 +95,7 @@ impl<T: Default> OnePerProcess<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::thread;
     use std::time::Duration;
@@ -119,7 +120,7 @@ mod tests {
             // SAFETY: nothing of the parent's is run at such an exit, nor by the signal.
             unsafe {
                 libc::alarm(60);
-                libc::_exit(work());
+                libc::_exit(catch_unwind(AssertUnwindSafe(work)).unwrap_or(101));
             }
         }
         let mut status = 0;
