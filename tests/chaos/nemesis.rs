@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::sights::{Count, Sights, cut_and_gone_on};
+use super::sights::{Count, Sights, cut_and_gone_on, given_up};
 use crate::power::disk::LossyDirectory;
 
 /// The fewest members of which two may be missing.
@@ -30,6 +30,9 @@ const LEAST_RATION_BYTES: u64 = 540 << 10;
 const MORE_RATION_BYTES: u64 = 160 << 10;
 /// A snapshot that is to be cut is waited for no longer than this, and so is its rest.
 const CUT_LIMIT: Duration = Duration::from_secs(4);
+
+/// Another leader is waited for no longer than this, and so are the entries that the old one has to give up then.
+const OUTVOTE_LIMIT: Duration = Duration::from_secs(4);
 
 /// A change of the members may take so long when nothing else is wrong.
 const CHANGE_LIMIT: Duration = Duration::from_secs(90);
@@ -56,6 +59,8 @@ pub enum Fault {
     Pause,
     /// Packets to and from one member are dropped.
     Isolate,
+    /// The leader takes writes that reach nobody, until the others have another leader.
+    Outvote,
     /// Connections to and from one member break and are refused.
     Unplug,
     /// One member hears nothing.
@@ -75,13 +80,14 @@ pub enum Fault {
 }
 
 /// All that can happen to three members of either program on any disk.
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 16] = [
     Fault::KillOne,
     Fault::KillAll,
     Fault::LeaveBehind,
     Fault::Restart,
     Fault::Pause,
     Fault::Isolate,
+    Fault::Outvote,
     Fault::Unplug,
     Fault::Deafen,
     Fault::Mute,
@@ -212,6 +218,7 @@ impl Nemesis {
                 cluster.network().isolate(victim, Link::Slow(delay));
                 self.hold().await;
             }
+            Fault::Outvote => self.outvote(cluster, sights).await,
             Fault::Flap => self.flap(cluster, victim).await,
             Fault::MoveLeader => self.move_leader(cluster, sights).await,
             Fault::Replace => self.replace(cluster, sights).await,
@@ -361,6 +368,28 @@ impl Nemesis {
                 let other = (victim + 1) % cluster.size();
                 network.set_between(victim, other, Link::Hold);
             }
+        }
+    }
+
+    /// The old leader is found again as soon as there is a new one: a moment later it would lack so much that a snapshot took
+    /// the place of what it has to give up.
+    async fn outvote(&mut self, cluster: &mut Cluster, sights: &Sights) {
+        let Some(leader) = sights.leader() else {
+            return;
+        };
+        self.partitions += 1;
+        let before = given_up(cluster.member(leader));
+        cluster.network().isolate(leader, Link::Swallow);
+        let begin = Instant::now();
+        while sights.leader() == Some(leader) && begin.elapsed() < OUTVOTE_LIMIT {
+            sleep(Duration::from_millis(10)).await;
+        }
+        cluster.network().heal();
+        while cluster.kind() == Kind::Keystead
+            && given_up(cluster.member(leader)) == before
+            && begin.elapsed() < OUTVOTE_LIMIT
+        {
+            sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -210,6 +210,11 @@ pub fn logged(members: &[Server], with_checks: bool) -> Vec<Count> {
     lines.map(|it| Count(it.0, count(it))).collect()
 }
 
+/// How often this member gave up entries that its leader does not have.
+pub fn given_up(member: &Server) -> u64 {
+    KEYSTEAD_LINES[0].occurs(&member.log())
+}
+
 /// How often this member received a part of a snapshot whose rest did not come, and how often it went on with one.
 pub fn cut_and_gone_on(member: &Server) -> (u64, u64) {
     let log = member.log();
