@@ -232,30 +232,37 @@ def test_a_child_has_nothing_of_its_parents_request(pausable, prefix):
 
 def test_ctrl_c_ends_a_request_that_waits(pausable, prefix):
     program = textwrap.dedent("""
-        import asyncio, os, signal, sys, keystead
+        import asyncio, sys, time, keystead
         async def main():
             client = keystead.AsyncClient(sys.argv[1], namespace=sys.argv[2])
             for _ in range(40):
                 await client.get("nothing")
-            os.kill(int(sys.argv[3]), signal.SIGSTOP)
             print("ready", flush=True)
+            sys.stdin.readline()
             await client.get("nothing")
         try:
             asyncio.run(main())
         except KeyboardInterrupt:
             print("interrupted", flush=True)
+        except keystead.KeysteadError as error:
+            print(repr(error), "at", time.monotonic(), flush=True)
         """)
-    arguments = [pausable.url, prefix, str(pausable.server.pid)]
-    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", program, pausable.url, prefix]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
+        # From here, where it is known when nobody answers any more.
+        pausable.pause()
+        process.stdin.write("\n")
+        process.stdin.flush()
         time.sleep(0.1)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "interrupted\n"
+        assert process.stdout.readline() == "interrupted\n", f"the signal was sent at {began}"
         # Not the deadline of the request.
         assert time.monotonic() - began < 4
         assert process.wait(60) == 0
     finally:
         process.kill()
+        process.stdin.close()
         process.stdout.close()
