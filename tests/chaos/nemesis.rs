@@ -31,8 +31,14 @@ const MORE_RATION_BYTES: u64 = 160 << 10;
 /// A snapshot that is to be cut is waited for no longer than this, and so is its rest.
 const CUT_LIMIT: Duration = Duration::from_secs(4);
 
-/// Another leader is waited for no longer than this, and so are the entries that the old one has to give up then.
+/// Another leader is waited for no longer than this.
 const OUTVOTE_LIMIT: Duration = Duration::from_secs(4);
+
+/// What an outvoted leader has to give up is waited for so long.
+const OUTVOTED: Duration = Duration::from_secs(1);
+
+/// A leader is outvoted so often at most before one has given something up.
+const OUTVOTES: u32 = 8;
 
 /// A change of the members may take so long when nothing else is wrong.
 const CHANGE_LIMIT: Duration = Duration::from_secs(90);
@@ -371,26 +377,37 @@ impl Nemesis {
         }
     }
 
-    /// The old leader is found again as soon as there is a new one: a moment later it would lack so much that a snapshot took
-    /// the place of what it has to give up.
-    async fn outvote(&mut self, cluster: &mut Cluster, sights: &Sights) {
+    /// Where nothing was given up it is done again: often a snapshot has come in between.
+    async fn outvote(&mut self, cluster: &Cluster, sights: &Sights) {
+        for _ in 0..OUTVOTES {
+            let is_enough = self.outvote_once(cluster, sights).await;
+            if is_enough || cluster.kind() != Kind::Keystead {
+                return;
+            }
+        }
+    }
+
+    /// True when the leader gave up what it had taken. It is found again as soon as there is another: a moment later it would lack so
+    /// much that a snapshot took the place of what it has to give up.
+    async fn outvote_once(&mut self, cluster: &Cluster, sights: &Sights) -> bool {
         let Some(leader) = sights.leader() else {
-            return;
+            sleep(OUTVOTED).await;
+            return false;
         };
         self.partitions += 1;
-        let before = given_up(cluster.member(leader));
+        let member = &cluster.members()[leader];
+        let before = given_up(member);
         cluster.network().isolate(leader, Link::Swallow);
         let begin = Instant::now();
         while sights.leader() == Some(leader) && begin.elapsed() < OUTVOTE_LIMIT {
             sleep(Duration::from_millis(10)).await;
         }
         cluster.network().heal();
-        while cluster.kind() == Kind::Keystead
-            && given_up(cluster.member(leader)) == before
-            && begin.elapsed() < OUTVOTE_LIMIT
-        {
+        let begin = Instant::now();
+        while given_up(member) == before && begin.elapsed() < OUTVOTED {
             sleep(Duration::from_millis(20)).await;
         }
+        given_up(member) > before
     }
 
     async fn flap(&mut self, cluster: &Cluster, victim: usize) {
