@@ -18,6 +18,19 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def stop(process):
+    """Has a process stand still, whoever started it."""
+    os.kill(process, signal.SIGSTOP)
+    # A signal is sent before it is followed: a thread that runs goes on until it is told.
+    until(lambda: states(process) == {"T"}, "halt")
+
+
+def states(process):
+    """Those of its threads, in the system's letters."""
+    threads = pathlib.Path(f"/proc/{process}/task").iterdir()
+    return {(thread / "stat").read_text().rpartition(")")[2].split()[0] for thread in threads}
+
+
 class Member:
     """A member of its own cluster, on ports that nobody else has."""
 
@@ -34,9 +47,7 @@ class Member:
         self.server.kill()
 
     def pause(self):
-        os.kill(self.server.pid, signal.SIGSTOP)
-        # A signal is sent before it is followed: a thread that runs goes on until it is told.
-        os.waitid(os.P_PID, self.server.pid, os.WSTOPPED)
+        stop(self.server.pid)
 
     def resume(self):
         os.kill(self.server.pid, signal.SIGCONT)

@@ -162,7 +162,8 @@ def test_a_loop_that_is_closed_with_a_request_under_way_disturbs_no_other(pausab
 def test_a_process_ends_with_a_request_under_way(pausable, prefix):
     told = run(
         """
-        import asyncio, os, signal, sys, time, keystead
+        import asyncio, sys, keystead
+        from servers import stop
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(lambda *_: None)
         client = keystead.AsyncClient(sys.argv[1], namespace=sys.argv[2])
@@ -170,9 +171,10 @@ def test_a_process_ends_with_a_request_under_way(pausable, prefix):
             for _ in range(40):
                 await client.get("nothing")
         loop.run_until_complete(warm())
-        os.kill(int(sys.argv[3]), signal.SIGSTOP)
+        stop(int(sys.argv[3]))
         put = loop.create_task(client.put("k", "v"))
         loop.run_until_complete(asyncio.sleep(0.01))
+        assert not put.done()
         print("ends")
         """,
         pausable.url,
@@ -187,14 +189,16 @@ def test_a_child_has_nothing_of_its_parents_request(pausable, prefix):
     told = run(
         """
         import asyncio, os, signal, sys, keystead
+        from servers import stop
         client = keystead.AsyncClient(sys.argv[1], namespace=sys.argv[2])
         server = int(sys.argv[3])
         async def work():
             for _ in range(40):
                 await client.get("nothing")
-            os.kill(server, signal.SIGSTOP)
+            stop(server)
             put = asyncio.ensure_future(client.put("parent", "v"))
             await asyncio.sleep(0.01)
+            assert not put.done()
             child = os.fork()
             if child == 0:
                 try:

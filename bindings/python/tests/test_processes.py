@@ -1,6 +1,7 @@
 """Forks, exits and signals: each in a process of its own."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import keystead
 
 
 def run(program, *arguments, limit=100):
-    """Runs a program to its end, and gives what it printed."""
+    """Runs a program to its end, and gives what it printed. It may import what stands beside this file."""
     done = subprocess.run(
         [
             sys.executable,
@@ -29,6 +30,7 @@ def run(program, *arguments, limit=100):
         capture_output=True,
         text=True,
         timeout=limit,
+        env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parent)},
     )
     assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     assert done.stderr == ""
